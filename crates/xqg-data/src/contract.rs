@@ -1,0 +1,106 @@
+//! The encoder contract: everything that must be equal for two embeddings to be comparable. It is
+//! stored with every artefact; an index asked with another contract refuses, and shows both.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::DataError;
+
+/// Which encoder made a set of embeddings, and how. Identity is by hash, not by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncoderContract {
+    /// The model's name, for people; not compared.
+    pub model: String,
+    /// A hash over the content of the weight files and of what shapes the network.
+    pub weights: String,
+    /// A hash over the tokenizer file.
+    pub tokenizer: String,
+    /// How token states become one vector, for example `mean` or `cls+dense+normalize`.
+    pub pooling: String,
+    /// Whether embeddings have length one.
+    pub normalize: bool,
+    /// What is put before a query.
+    pub query_prefix: String,
+    /// What is put before a passage.
+    pub passage_prefix: String,
+    /// The most tokens of a query, special tokens included.
+    pub query_max_tokens: usize,
+    /// The most tokens of a passage, special tokens included.
+    pub passage_max_tokens: usize,
+    /// The length of an embedding.
+    pub dim: usize,
+}
+
+impl EncoderContract {
+    fn fields(&self) -> [(&'static str, String); 9] {
+        [
+            ("weights", self.weights.clone()),
+            ("tokenizer", self.tokenizer.clone()),
+            ("pooling", self.pooling.clone()),
+            ("normalize", self.normalize.to_string()),
+            ("query prefix", format!("`{}`", self.query_prefix)),
+            ("passage prefix", format!("`{}`", self.passage_prefix)),
+            ("query max tokens", self.query_max_tokens.to_string()),
+            ("passage max tokens", self.passage_max_tokens.to_string()),
+            ("dim", self.dim.to_string()),
+        ]
+    }
+
+    /// Refuses another contract; the error shows each field of both and marks what differs.
+    ///
+    /// # Errors
+    /// [`DataError::OtherContract`].
+    pub fn check(&self, other: &Self, what: &str) -> Result<(), DataError> {
+        let (ours, theirs) = (self.fields(), other.fields());
+        if ours == theirs {
+            return Ok(());
+        }
+        let mut difference = format!("  {:<20} {} | {}\n", "", self.model, other.model);
+        for ((name, a), (_, b)) in ours.iter().zip(&theirs) {
+            let mark = if a == b { ' ' } else { '*' };
+            let _ = writeln!(difference, "{mark} {name:<20} {} | {}", short(a), short(b));
+        }
+        Err(DataError::OtherContract {
+            what: what.to_owned(),
+            difference,
+            hint: "use the model that made the index, or build an index with this one",
+        })
+    }
+}
+
+/// Hashes are long: twelve digits tell them apart for people.
+fn short(value: &str) -> &str {
+    let hex = value.len() >= 64 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex { &value[..12] } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contract() -> EncoderContract {
+        EncoderContract {
+            model: "m".into(),
+            weights: "a".repeat(64),
+            tokenizer: "b".repeat(64),
+            pooling: "mean+normalize".into(),
+            normalize: true,
+            query_prefix: "query: ".into(),
+            passage_prefix: "passage: ".into(),
+            query_max_tokens: 512,
+            passage_max_tokens: 512,
+            dim: 384,
+        }
+    }
+
+    #[test]
+    fn the_name_does_not_matter_and_the_rest_does() {
+        let renamed = EncoderContract { model: "n".into(), ..contract() };
+        assert!(contract().check(&renamed, "searching").is_ok());
+        let other = EncoderContract { query_prefix: String::new(), ..contract() };
+        let text = contract().check(&other, "searching").unwrap_err().to_string();
+        assert!(text.contains("* query prefix         `query: ` | ``"), "{text}");
+        assert!(text.contains("  weights              aaaaaaaaaaaa | aaaaaaaaaaaa"), "{text}");
+    }
+}

@@ -1,0 +1,211 @@
+//! An embeddings folder: `.npy` shards of a fixed number of rows, the ids beside each, and one
+//! `manifest.json` that carries the encoder contract. Shards are work units: each appears whole or
+//! not at all, so a killed `encode` goes on where it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::EncoderContract;
+use crate::error::DataError;
+use crate::file::write_whole;
+use crate::npy::{Dtype, Matrix, MatrixWriter};
+
+/// The version that this code writes and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+const FORMAT: &str = "xqg-embeddings";
+
+/// Which side of the encoder a text goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// With the query prefix and the query length.
+    Query,
+    /// With the passage prefix and the passage length.
+    Passage,
+}
+
+/// The description of an embeddings folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbeddingsManifest {
+    /// Always `xqg-embeddings`.
+    pub format: String,
+    /// See [`FORMAT_VERSION`].
+    pub version: u32,
+    /// What the rows are.
+    pub side: Side,
+    /// The encoder that made them.
+    pub contract: EncoderContract,
+    /// How the numbers lie on disk.
+    pub dtype: Dtype,
+    /// Rows in each shard but the last.
+    pub shard_rows: usize,
+    /// A hash of the input file's content, so that a resumed run is known to be the same.
+    pub input: String,
+    /// Rows in all shards together.
+    pub rows: usize,
+}
+
+impl EmbeddingsManifest {
+    /// A manifest with the format's name and version filled in.
+    pub fn new(side: Side, contract: EncoderContract, dtype: Dtype, shard_rows: usize) -> Self {
+        let (format, input) = (FORMAT.to_owned(), String::new());
+        Self { format, version: FORMAT_VERSION, side, contract, dtype, shard_rows, input, rows: 0 }
+    }
+}
+
+/// The path of shard `unit`, without extension.
+fn shard(folder: &Path, unit: usize) -> PathBuf {
+    folder.join(format!("shard-{unit:05}"))
+}
+
+/// Whether shard `unit` is complete: its vectors come last, so their file is the mark.
+pub fn has_shard(folder: &Path, unit: usize) -> bool {
+    shard(folder, unit).with_extension("npy").exists()
+}
+
+/// Writes shard `unit`: the ids first, then the vectors.
+///
+/// # Errors
+/// When a number is not finite or the disk refuses.
+pub fn write_shard(
+    folder: &Path,
+    unit: usize,
+    dtype: Dtype,
+    ids: &[&str],
+    vectors: &[f32],
+) -> Result<(), DataError> {
+    let stem = shard(folder, unit);
+    let mut lines = ids.join("\n");
+    lines.push('\n');
+    write_whole(&stem.with_extension("ids"), lines.as_bytes())?;
+    let dim = vectors.len().checked_div(ids.len()).unwrap_or(0);
+    let mut writer = MatrixWriter::create(&stem.with_extension("npy"), dtype, ids.len(), dim)?;
+    writer.push(vectors)?;
+    writer.commit()
+}
+
+/// Writes `manifest.json`.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_manifest(folder: &Path, manifest: &EmbeddingsManifest) -> Result<(), DataError> {
+    let mut text = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
+    text.push('\n');
+    write_whole(&folder.join("manifest.json"), text.as_bytes())
+}
+
+/// Reads and checks `manifest.json`.
+///
+/// # Errors
+/// When it is missing, no manifest of ours, or of a newer version.
+pub fn read_manifest(folder: &Path) -> Result<EmbeddingsManifest, DataError> {
+    let path = folder.join("manifest.json");
+    let text = fs::read_to_string(&path).map_err(DataError::io("reading", &path))?;
+    let manifest: EmbeddingsManifest = serde_json::from_str(&text)
+        .map_err(|e| DataError::unexpected(&path, "a manifest of embeddings", e.to_string()))?;
+    if manifest.format != FORMAT || manifest.version > FORMAT_VERSION {
+        let found = format!("{} version {}", manifest.format, manifest.version);
+        let expected = format!("{FORMAT} version {FORMAT_VERSION} or older");
+        return Err(DataError::unexpected(&path, expected, found));
+    }
+    Ok(manifest)
+}
+
+/// Embeddings opened for reading: ids in memory, vectors mapped.
+#[derive(Debug)]
+pub struct Embeddings {
+    /// The folder's description.
+    pub manifest: EmbeddingsManifest,
+    /// One id for each row, over all shards.
+    pub ids: Vec<String>,
+    shards: Vec<Matrix>,
+}
+
+impl Embeddings {
+    /// Opens all shards of a folder and checks them against each other.
+    ///
+    /// # Errors
+    /// When a shard is missing, damaged or of another shape.
+    pub fn open(folder: &Path) -> Result<Self, DataError> {
+        let manifest = read_manifest(folder)?;
+        let (mut ids, mut shards) = (Vec::new(), Vec::new());
+        for unit in 0..manifest.rows.div_ceil(manifest.shard_rows.max(1)) {
+            let stem = shard(folder, unit);
+            let matrix = Matrix::open(&stem.with_extension("npy"))?;
+            let before = ids.len();
+            read_ids(&stem.with_extension("ids"), &mut ids)?;
+            if ids.len() - before != matrix.rows() || matrix.dim() != manifest.contract.dim {
+                let expected = format!("{} x {}", ids.len() - before, manifest.contract.dim);
+                let found = format!("{} x {}", matrix.rows(), matrix.dim());
+                return Err(DataError::unexpected(matrix.path(), expected, found));
+            }
+            shards.push(matrix);
+        }
+        if ids.len() != manifest.rows {
+            let (expected, found) = (format!("{} rows", manifest.rows), ids.len().to_string());
+            return Err(DataError::unexpected(folder, expected, found));
+        }
+        Ok(Self { manifest, ids, shards })
+    }
+
+    /// All vectors as one block of f32, row after row.
+    pub fn to_vec(&self) -> Vec<f32> {
+        let mut all = vec![0.0; self.manifest.rows * self.manifest.contract.dim];
+        let mut rest = all.as_mut_slice();
+        for matrix in &self.shards {
+            let (block, tail) = rest.split_at_mut(matrix.rows() * matrix.dim());
+            matrix.read_rows(0, block);
+            rest = tail;
+        }
+        all
+    }
+}
+
+fn read_ids(path: &Path, ids: &mut Vec<String>) -> Result<(), DataError> {
+    let text = fs::read_to_string(path).map_err(DataError::io("reading", path))?;
+    ids.extend(text.lines().map(str::to_owned));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(rows: usize) -> EmbeddingsManifest {
+        let contract = EncoderContract {
+            model: "m".into(),
+            weights: String::new(),
+            tokenizer: String::new(),
+            pooling: "mean".into(),
+            normalize: false,
+            query_prefix: String::new(),
+            passage_prefix: String::new(),
+            query_max_tokens: 8,
+            passage_max_tokens: 8,
+            dim: 2,
+        };
+        EmbeddingsManifest { rows, ..EmbeddingsManifest::new(Side::Query, contract, Dtype::F32, 2) }
+    }
+
+    #[test]
+    fn shards_come_back_as_one_matrix() {
+        let folder = tempfile::tempdir().unwrap();
+        write_shard(folder.path(), 0, Dtype::F32, &["a", "b"], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        write_shard(folder.path(), 1, Dtype::F32, &["c"], &[5.0, 6.0]).unwrap();
+        write_manifest(folder.path(), &manifest(3)).unwrap();
+        let all = Embeddings::open(folder.path()).unwrap();
+        assert_eq!(all.ids, ["a", "b", "c"]);
+        assert_eq!(all.to_vec(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert!(has_shard(folder.path(), 1) && !has_shard(folder.path(), 2));
+    }
+
+    #[test]
+    fn a_missing_shard_or_row_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        write_shard(folder.path(), 0, Dtype::F32, &["a"], &[1.0, 2.0]).unwrap();
+        write_manifest(folder.path(), &manifest(3)).unwrap();
+        assert!(Embeddings::open(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! How a file comes to be: written beside its place as `NAME.partial`, synced, then renamed, so
+//! that whoever finds the name finds the whole content, even after a power cut.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::DataError;
+
+/// A file in the making. Dropped without [`commit`](Self::commit), it leaves nothing behind.
+#[derive(Debug)]
+pub struct PartialFile {
+    to: PathBuf,
+    partial: PathBuf,
+    writer: Option<BufWriter<File>>,
+}
+
+impl PartialFile {
+    /// Opens `PATH.partial` for writing; the folder must exist.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be written to.
+    pub fn create(path: &Path) -> Result<Self, DataError> {
+        let partial = partial_path(path);
+        let file = File::create(&partial).map_err(DataError::io("creating", &partial))?;
+        let writer = Some(BufWriter::with_capacity(1 << 18, file));
+        Ok(Self { to: path.to_path_buf(), partial, writer })
+    }
+
+    /// Flushes, syncs and renames: afterwards the content is at its path.
+    ///
+    /// # Errors
+    /// On a full disk or any other refusal of the system; the old file, if any, is untouched.
+    pub fn commit(mut self) -> Result<(), DataError> {
+        let writer = self.writer.take().expect("a partial file is committed once");
+        let file = writer
+            .into_inner()
+            .map_err(|e| DataError::io("writing", &self.partial)(e.into_error()))?;
+        file.sync_all().map_err(DataError::io("syncing", &self.partial))?;
+        fs::rename(&self.partial, &self.to).map_err(DataError::io("renaming to", &self.to))
+    }
+
+    /// Where the finished file will lie.
+    pub fn path(&self) -> &Path {
+        &self.to
+    }
+}
+
+impl Write for PartialFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.as_mut().expect("open until committed").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.as_mut().expect("open until committed").flush()
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.writer.take().is_some() {
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// `PATH.partial`, beside the path.
+pub fn partial_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// Writes all bytes to a path by way of a partial file.
+///
+/// # Errors
+/// As [`PartialFile::create`] and [`PartialFile::commit`].
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    let mut file = PartialFile::create(path)?;
+    file.write_all(bytes).map_err(DataError::io("writing", path))?;
+    file.commit()
+}
+
+/// Makes a folder and its parents, and checks that it can be written to.
+///
+/// # Errors
+/// When a parent is a file, or permission is missing: said before the long work begins.
+pub fn writable_folder(path: &Path) -> Result<(), DataError> {
+    fs::create_dir_all(path).map_err(DataError::io("creating", path))?;
+    let probe = path.join(".xqg-probe");
+    File::create(&probe).map_err(DataError::io("writing to", path))?;
+    fs::remove_file(&probe).map_err(DataError::io("writing to", path))
+}
+
+/// Refuses to go on where an output exists, unless `force` is set.
+///
+/// # Errors
+/// [`DataError::Exists`].
+pub fn refuse_existing(path: &Path, force: bool) -> Result<(), DataError> {
+    if path.exists() && !force {
+        return Err(DataError::Exists { path: path.to_path_buf() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_an_abandoned_file_and_all_of_a_committed_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let mut file = PartialFile::create(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        write_whole(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert!(!partial_path(&path).exists());
+    }
+
+    #[test]
+    fn a_folder_below_a_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_whole(&path, b"x").unwrap();
+        assert!(writable_folder(&path.join("below")).is_err());
+        assert!(matches!(refuse_existing(&path, false), Err(DataError::Exists { .. })));
+    }
+}
