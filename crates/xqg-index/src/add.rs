@@ -1,0 +1,257 @@
+//! Adding questions to an index: a new layer beside what is there. No passage vector and no earlier
+//! sum is touched; the manifest that names the layer is written when all its units are complete.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xqg_data::embeddings::Side;
+use xqg_data::file::writable_folder;
+use xqg_data::lines::{BadLines, Skipped};
+
+use crate::build::{BATCH, Encode, Summary};
+use crate::error::{IndexError, Result};
+use crate::manifest::{IndexManifest, Layer, hash_file, write_json};
+use crate::progress::{Observer, Progress, Stage};
+use crate::questions::{RowMap, Spill, remove_spill, sorted_spill};
+use crate::unit::{Question, SumBlock, Unit};
+
+/// What to add and how.
+#[derive(Debug, Clone)]
+pub struct AddOptions {
+    /// The questions file.
+    pub queries: PathBuf,
+    /// Which side of the encoder the questions go through.
+    pub side: Side,
+    /// What to do with bad lines.
+    pub bad_lines: BadLines,
+    /// Whether an unfinished addition of something else may be thrown away.
+    pub force: bool,
+}
+
+/// Adds a questions file to an index as a new layer.
+///
+/// # Errors
+/// When the encoder is not the index's own, on bad input, on a full disk. The index stays as it
+/// was until the last step.
+pub fn add(
+    index: &Path,
+    options: &AddOptions,
+    encode: Encode,
+    observer: Observer,
+) -> Result<Summary> {
+    let mut manifest = IndexManifest::read(index)?;
+    manifest
+        .plan
+        .contract
+        .check(encode.contract, "adding questions")?;
+    refuse_part(index, &manifest)?;
+    writable_folder(index)?;
+    let id = manifest.layers.last().map_or(1, |l| l.id + 1);
+    let input = hash_file(&options.queries)?;
+    let layer = Layer {
+        id,
+        side: options.side,
+        input,
+        langs: Vec::new(),
+    };
+    begin(index, &manifest, &layer, options.force)?;
+    let rows = row_map(index, &manifest)?;
+    let source = (options.queries.as_path(), options.bad_lines);
+    let (layer, skipped) = spill_layer(index, &manifest, layer, (source, &rows), observer)?;
+    let passages = rows.len() as u64;
+    let mut summary = Summary {
+        passages,
+        skipped_questions: skipped,
+        ..Summary::default()
+    };
+    encode_layer(index, &manifest, &layer, encode, (&mut summary, observer))?;
+    manifest.layers.push(layer);
+    manifest.write(index)?;
+    let _ = fs::remove_file(begun_path(index));
+    let _ = fs::remove_file(spilled_path(index, id));
+    Ok(summary)
+}
+
+/// A part of a sharded build knows only its own docids.
+fn refuse_part(index: &Path, manifest: &IndexManifest) -> Result<()> {
+    let shard = manifest.shard();
+    if shard.of == 1 {
+        return Ok(());
+    }
+    let expected = "a whole index".to_owned();
+    let found = format!("part {} of {}", shard.number, shard.of);
+    let (path, hint) = (
+        index.to_path_buf(),
+        "merge the parts first: xqg index merge",
+    );
+    Err(IndexError::Parts {
+        path,
+        expected,
+        found,
+        hint,
+    })
+}
+
+fn begun_path(index: &Path) -> PathBuf {
+    index.join("adding.json")
+}
+
+fn spilled_path(folder: &Path, layer: u32) -> PathBuf {
+    folder.join(format!("q{layer:04}.spilled.json"))
+}
+
+/// Goes on with an unfinished addition of the same file; clears away one of another with `force`.
+fn begin(index: &Path, manifest: &IndexManifest, layer: &Layer, force: bool) -> Result<()> {
+    let path = begun_path(index);
+    let old = fs::read(&path)
+        .ok()
+        .and_then(|b| serde_json::from_slice::<Layer>(&b).ok());
+    match old {
+        Some(old) if old == *layer => return Ok(()),
+        Some(old) if old.id == layer.id && !force => {
+            let difference = "another questions file".to_owned();
+            return Err(IndexError::OtherPlan {
+                path: index.to_path_buf(),
+                difference,
+            });
+        }
+        _ => {}
+    }
+    for unit in manifest.units() {
+        Unit::new(index, unit).remove_layer(layer.id)?;
+    }
+    let _ = fs::remove_file(spilled_path(index, layer.id));
+    write_json(&path, layer)
+}
+
+fn row_map(index: &Path, manifest: &IndexManifest) -> Result<RowMap> {
+    let mut map = RowMap::default();
+    for number in manifest.units() {
+        let first = number * manifest.plan.unit_rows;
+        for (i, passage) in Unit::new(index, number).read_passages()?.iter().enumerate() {
+            map.insert(&passage.docid, (first + i) as u32);
+        }
+    }
+    Ok(map)
+}
+
+/// What the spilling of a layer found: kept, so that a resumed build need not read the file again.
+#[derive(Serialize, Deserialize)]
+struct SpilledLayer {
+    layer: Layer,
+    skipped: usize,
+}
+
+/// A questions file with what to do about its bad lines, and where its docids are.
+type Source<'a> = ((&'a Path, BadLines), &'a RowMap);
+
+/// Sorts a questions file to the units, unless an earlier run already did; returns the layer with
+/// its languages.
+pub(crate) fn spill_layer(
+    folder: &Path,
+    manifest: &IndexManifest,
+    layer: Layer,
+    source: Source,
+    observer: Observer,
+) -> Result<(Layer, Skipped)> {
+    let mark = spilled_path(folder, layer.id);
+    let done = fs::read(&mark)
+        .ok()
+        .and_then(|b| serde_json::from_slice::<SpilledLayer>(&b).ok());
+    if let Some(done) = done {
+        return Ok((
+            done.layer,
+            Skipped {
+                total: done.skipped,
+                shown: Vec::new(),
+            },
+        ));
+    }
+    for unit in manifest.units() {
+        Unit::new(folder, unit).remove_layer(layer.id)?;
+    }
+    let ((path, policy), rows) = source;
+    let (unit_rows, shard) = (manifest.plan.unit_rows, manifest.shard());
+    let spill = Spill {
+        folder,
+        layer: layer.id,
+        unit_rows,
+        shard,
+        rows,
+    };
+    let found = spill.run(path, policy, observer)?;
+    let layer = Layer {
+        langs: found.langs,
+        ..layer
+    };
+    write_json(
+        &mark,
+        &SpilledLayer {
+            layer: layer.clone(),
+            skipped: found.skipped.total,
+        },
+    )?;
+    Ok((layer, found.skipped))
+}
+
+/// Encodes the questions of a layer, unit by unit, and keeps only their sums.
+pub(crate) fn encode_layer(
+    folder: &Path,
+    manifest: &IndexManifest,
+    layer: &Layer,
+    encode: Encode,
+    report: (&mut Summary, Observer),
+) -> Result<()> {
+    let (summary, observer) = report;
+    let all: u64 = layer.langs.iter().map(|l| l.questions).sum();
+    let total = (manifest.shard().of == 1).then_some(all);
+    for number in manifest.units() {
+        let unit = Unit::new(folder, number);
+        if unit.has_layer(layer.id) {
+            summary.questions += unit.read_questions(layer.id)?.len() as u64;
+            continue;
+        }
+        let questions = sorted_spill(&unit, layer.id)?;
+        let rows = unit_rows(manifest, number);
+        let langs = layer.langs.len();
+        let mut sums = SumBlock::new(langs, rows, encode.contract.dim);
+        for batch in questions.chunks(BATCH) {
+            summary.truncated += sum_batch(batch, layer, encode, &mut sums)?;
+            summary.encoded += batch.len() as u64;
+            summary.questions += batch.len() as u64;
+            let stage = Stage::EncodeQuestions;
+            observer(Progress {
+                stage,
+                done: summary.questions,
+                total,
+            });
+        }
+        unit.write_layer(layer.id, manifest.plan.dtype, &sums, &questions)?;
+        remove_spill(&unit, layer.id)?;
+    }
+    Ok(())
+}
+
+/// Passages in a unit: all full but the last.
+pub(crate) fn unit_rows(manifest: &IndexManifest, number: usize) -> usize {
+    let (rows, all) = (manifest.plan.unit_rows, manifest.passages as usize);
+    rows.min(all.saturating_sub(number * rows))
+}
+
+/// Adds the embeddings of some questions to their sums; returns how many texts were cut.
+fn sum_batch(
+    questions: &[Question],
+    layer: &Layer,
+    encode: Encode,
+    sums: &mut SumBlock,
+) -> Result<u64> {
+    let texts: Vec<String> = questions.iter().map(|q| q.text.clone()).collect();
+    let encoded = (encode.run)(layer.side, &texts).map_err(IndexError::Encode)?;
+    for (question, vector) in questions.iter().zip(encoded.values.chunks_exact(sums.dim)) {
+        let block = layer.langs.iter().position(|l| l.lang == question.lang);
+        let block = block.expect("a layer lists the languages of all its questions");
+        sums.add(block, question.row as usize, vector);
+    }
+    Ok(encoded.truncated as u64)
+}

@@ -1,0 +1,363 @@
+//! Building an index from passages and their questions, in work units. Whatever moment the process
+//! dies at, the same command goes on with the first unit that is not complete, and the finished
+//! index has the same bytes as one built without a stop.
+//!
+//! The build lies in `INDEX.partial` until it is complete; an index that is replaced stays where
+//! it is, and usable, until that moment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xqg_data::contract::EncoderContract;
+use xqg_data::embeddings::Side;
+use xqg_data::error::DataError;
+use xqg_data::file::{partial_path, refuse_existing, writable_folder};
+use xqg_data::lines::{BadLines, Skipped};
+use xqg_data::npy::Dtype;
+use xqg_data::passage::{Passage, read_passages};
+
+use crate::add::{encode_layer, spill_layer};
+use crate::error::{IndexError, Result};
+use crate::manifest::{IndexManifest, Layer, Plan, Shard, hash_file, write_json};
+use crate::progress::{Observer, Progress, Stage};
+use crate::questions::RowMap;
+use crate::unit::Unit;
+
+/// Texts handed to the encoder at a time: what may be lost to a kill is at most one unit, but
+/// progress is told after each batch.
+pub(crate) const BATCH: usize = 128;
+
+/// Embeddings of a batch of texts, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Vectors {
+    /// `texts x dim` numbers, row after row.
+    pub values: Vec<f32>,
+    /// How many texts were cut to the greatest length.
+    pub truncated: usize,
+}
+
+/// The function that encodes: a side and texts in, vectors out.
+pub type EncodeTexts<'a> =
+    &'a dyn Fn(
+        Side,
+        &[String],
+    ) -> std::result::Result<Vectors, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The encoder of a build: its contract, where it lies, and the function.
+#[derive(Clone, Copy)]
+pub struct Encode<'a> {
+    /// What makes its embeddings comparable.
+    pub contract: &'a EncoderContract,
+    /// The model folder.
+    pub model_path: &'a Path,
+    /// The function.
+    pub run: EncodeTexts<'a>,
+}
+
+/// What to build and how.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// The passages file.
+    pub corpus: PathBuf,
+    /// The questions file, if any.
+    pub queries: Option<PathBuf>,
+    /// Which side of the encoder questions go through.
+    pub side: Side,
+    /// How numbers lie on disk.
+    pub dtype: Dtype,
+    /// Passages in a work unit.
+    pub unit_rows: usize,
+    /// Which part of the units to build.
+    pub shard: Shard,
+    /// What to do with bad lines.
+    pub bad_lines: BadLines,
+    /// Whether an existing index may be replaced and unfinished work thrown away.
+    pub force: bool,
+}
+
+/// What a build did.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Passages in this folder.
+    pub passages: u64,
+    /// Questions in this folder.
+    pub questions: u64,
+    /// Texts encoded by this run, so without those of an interrupted one.
+    pub encoded: u64,
+    /// Texts that were cut to the greatest length, among those encoded by this run.
+    pub truncated: u64,
+    /// Bad lines of the passages file that were left out.
+    pub skipped_passages: Skipped,
+    /// Bad lines of the questions file that were left out.
+    pub skipped_questions: Skipped,
+}
+
+/// What an unfinished build must go on with.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    #[serde(flatten)]
+    pub(crate) plan: Plan,
+    pub(crate) shard: Shard,
+    pub(crate) queries: Option<String>,
+    pub(crate) side: Side,
+}
+
+/// Builds an index folder.
+///
+/// # Errors
+/// On bad input, on a full disk, when the output exists and `force` is not set, and when an
+/// unfinished build began from something else. What was there before is left as it was.
+pub fn build(
+    out: &Path,
+    options: &BuildOptions,
+    encode: Encode,
+    observer: Observer,
+) -> Result<Summary> {
+    check(options)?;
+    refuse_existing(out, options.force)?;
+    let begun = begin(options, encode)?;
+    let folder = partial_path(out);
+    open_build(&folder, &begun, options.force)?;
+    let mut work = Work {
+        folder: &folder,
+        begun,
+        encode,
+        summary: Summary::default(),
+        rows: 0,
+    };
+    let rows = work.lay_out(options, observer)?;
+    let layer = work.spill(options, &rows, observer)?;
+    drop(rows);
+    work.encode_units(layer.as_ref(), observer)?;
+    let mut manifest = IndexManifest::new(work.begun.plan, work.rows, options.shard);
+    manifest.layers.extend(layer);
+    manifest.write(&folder)?;
+    publish(&folder, out)?;
+    Ok(work.summary)
+}
+
+fn check(options: &BuildOptions) -> Result<()> {
+    let (rows, shard) = (options.unit_rows, options.shard);
+    if rows == 0 || rows > 1 << 20 {
+        let (expected, found) = ("1 to 1048576 passages", rows.to_string());
+        return Err(IndexError::Setting {
+            name: "--unit-rows",
+            expected,
+            found,
+        });
+    }
+    if shard.number == 0 || shard.number > shard.of {
+        let (expected, found) = (
+            "I/N with I from 1 to N",
+            format!("{}/{}", shard.number, shard.of),
+        );
+        return Err(IndexError::Setting {
+            name: "--shard",
+            expected,
+            found,
+        });
+    }
+    Ok(())
+}
+
+fn begin(options: &BuildOptions, encode: Encode) -> Result<Begun> {
+    let plan = Plan {
+        contract: encode.contract.clone(),
+        model_path: encode.model_path.to_path_buf(),
+        dtype: options.dtype,
+        unit_rows: options.unit_rows,
+        corpus: hash_file(&options.corpus)?,
+    };
+    let queries = options.queries.as_deref().map(hash_file).transpose()?;
+    Ok(Begun {
+        plan,
+        shard: options.shard,
+        queries,
+        side: options.side,
+    })
+}
+
+/// Finds or makes the folder of the unfinished build.
+fn open_build(folder: &Path, begun: &Begun, force: bool) -> Result<()> {
+    let plan_path = folder.join("begun.json");
+    if folder.exists() {
+        let old = fs::read(&plan_path)
+            .ok()
+            .and_then(|b| serde_json::from_slice::<Begun>(&b).ok());
+        match old {
+            Some(old) if old == *begun => return Ok(()),
+            Some(old) if !force => {
+                let difference = begun.difference(&old);
+                return Err(IndexError::OtherPlan {
+                    path: folder.to_path_buf(),
+                    difference,
+                });
+            }
+            _ => fs::remove_dir_all(folder).map_err(DataError::io("removing", folder))?,
+        }
+    }
+    writable_folder(folder)?;
+    write_json(&plan_path, begun)
+}
+
+impl Begun {
+    fn difference(&self, old: &Self) -> String {
+        let mut parts = vec![self.plan.difference(&old.plan)];
+        if self.queries != old.queries {
+            parts.push("another questions file".to_owned());
+        }
+        if (self.shard, self.side) != (old.shard, old.side) {
+            parts.push("another shard or question side".to_owned());
+        }
+        parts.retain(|p| !p.is_empty());
+        parts.join("; ")
+    }
+}
+
+/// Moves a finished build to its place; an index that was there is removed only afterwards.
+pub(crate) fn publish(folder: &Path, out: &Path) -> Result<()> {
+    for name in ["begun.json", "q0001.spilled.json"] {
+        let path = folder.join(name);
+        if path.exists() {
+            fs::remove_file(&path).map_err(DataError::io("removing", &path))?;
+        }
+    }
+    let mut old = out.as_os_str().to_owned();
+    old.push(".old.partial");
+    let old = PathBuf::from(old);
+    if out.exists() {
+        fs::rename(out, &old).map_err(DataError::io("renaming", out))?;
+    }
+    fs::rename(folder, out).map_err(DataError::io("renaming to", out))?;
+    if old.exists() {
+        fs::remove_dir_all(&old).map_err(DataError::io("removing", &old))?;
+    }
+    Ok(())
+}
+
+struct Work<'a> {
+    folder: &'a Path,
+    begun: Begun,
+    encode: Encode<'a>,
+    summary: Summary,
+    rows: u64,
+}
+
+impl Work<'_> {
+    /// Reads all passages, writes the texts of this shard's units, and remembers every row.
+    fn lay_out(&mut self, options: &BuildOptions, observer: Observer) -> Result<RowMap> {
+        let mut file = read_passages(&options.corpus, options.bad_lines)?;
+        let (mut map, mut unit_texts) = (RowMap::default(), Vec::new());
+        for passage in file.by_ref() {
+            let passage = passage?;
+            map.insert(&passage.docid, self.rows as u32);
+            self.rows += 1;
+            unit_texts.push(passage);
+            if unit_texts.len() == options.unit_rows {
+                self.write_unit(&mut unit_texts)?;
+                observer(Progress {
+                    stage: Stage::Passages,
+                    done: self.rows,
+                    total: None,
+                });
+            }
+        }
+        self.write_unit(&mut unit_texts)?;
+        self.summary.skipped_passages = file.skipped().clone();
+        if self.rows == 0 {
+            let path = &options.corpus;
+            return Err(DataError::unexpected(path, "at least one passage", "none").into());
+        }
+        Ok(map)
+    }
+
+    fn write_unit(&mut self, passages: &mut Vec<Passage>) -> Result<()> {
+        let unit_rows = self.begun.plan.unit_rows as u64;
+        let number = (self.rows.saturating_sub(1) / unit_rows) as usize;
+        if !passages.is_empty() && self.begun.shard.holds(number) {
+            Unit::new(self.folder, number).write_passages(passages)?;
+            self.summary.passages += passages.len() as u64;
+        }
+        passages.clear();
+        Ok(())
+    }
+
+    fn spill(
+        &mut self,
+        options: &BuildOptions,
+        rows: &RowMap,
+        observer: Observer,
+    ) -> Result<Option<Layer>> {
+        let (Some(path), Some(input)) = (&options.queries, &self.begun.queries) else {
+            return Ok(None);
+        };
+        let mut manifest = self.manifest();
+        manifest.shard = (options.shard.number, options.shard.of);
+        let layer = Layer {
+            id: 1,
+            side: options.side,
+            input: input.clone(),
+            langs: Vec::new(),
+        };
+        let source = (path.as_path(), options.bad_lines);
+        let (layer, skipped) =
+            spill_layer(self.folder, &manifest, layer, (source, rows), observer)?;
+        self.summary.skipped_questions = skipped;
+        Ok(Some(layer))
+    }
+
+    fn manifest(&self) -> IndexManifest {
+        IndexManifest::new(self.begun.plan.clone(), self.rows, self.begun.shard)
+    }
+
+    fn encode_units(&mut self, layer: Option<&Layer>, observer: Observer) -> Result<()> {
+        let total = Some(self.summary.passages);
+        let mut done = 0;
+        for number in self.manifest().units() {
+            let unit = Unit::new(self.folder, number);
+            let passages = unit.read_passages()?;
+            if !unit.has_vectors() {
+                let report = &mut |n: u64| {
+                    let stage = Stage::EncodePassages;
+                    observer(Progress {
+                        stage,
+                        done: done + n,
+                        total,
+                    });
+                };
+                self.encode_passages(&unit, &passages, report)?;
+            }
+            done += passages.len() as u64;
+        }
+        if let Some(layer) = layer {
+            let manifest = self.manifest();
+            encode_layer(
+                self.folder,
+                &manifest,
+                layer,
+                self.encode,
+                (&mut self.summary, observer),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn encode_passages(
+        &mut self,
+        unit: &Unit,
+        passages: &[Passage],
+        report: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let texts: Vec<String> = passages.iter().map(Passage::encoder_text).collect();
+        let mut vectors = Vec::with_capacity(texts.len() * self.encode.contract.dim);
+        for batch in texts.chunks(BATCH) {
+            let encoded = (self.encode.run)(Side::Passage, batch).map_err(IndexError::Encode)?;
+            vectors.extend(encoded.values);
+            self.summary.encoded += batch.len() as u64;
+            self.summary.truncated += encoded.truncated as u64;
+            report((vectors.len() / self.encode.contract.dim) as u64);
+        }
+        unit.write_vectors(self.begun.plan.dtype, passages.len(), &vectors)
+    }
+}

@@ -1,0 +1,53 @@
+//! What can go wrong between texts, vectors and a ranking.
+
+use std::path::PathBuf;
+
+use xqg_data::error::DataError;
+
+/// The error of building, opening and searching an index.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// A file could not be read or written, or does not hold what it must.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The encoder that was handed in failed.
+    #[error("encoding: {0}")]
+    Encode(Box<dyn std::error::Error + Send + Sync>),
+    /// An unfinished build lies there that began from other inputs or settings.
+    #[error(
+        "resuming {path}: expected the inputs and settings it began with, found others: {difference}\n\
+         hint: --force throws the unfinished work away and starts anew"
+    )]
+    OtherPlan {
+        /// The unfinished index.
+        path: PathBuf,
+        /// Which settings differ.
+        difference: String,
+    },
+    /// The parts given to a merge do not make one index.
+    #[error("using {path}: expected {expected}, found {found}\nhint: {hint}")]
+    Parts {
+        /// The part at fault.
+        path: PathBuf,
+        /// What fits the other parts.
+        expected: String,
+        /// What this part is.
+        found: String,
+        /// The way out.
+        hint: &'static str,
+    },
+    /// A setting outside its range.
+    #[error("{name}: expected {expected}, found {found}")]
+    Setting {
+        /// The setting's name.
+        name: &'static str,
+        /// Its range.
+        expected: &'static str,
+        /// What was asked.
+        found: String,
+    },
+}
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, IndexError>;

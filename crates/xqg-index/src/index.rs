@@ -1,0 +1,163 @@
+//! An index opened for reading: embeddings and sums mapped, docids in memory, texts on demand.
+
+use std::path::{Path, PathBuf};
+
+use xqg_data::error::DataError;
+use xqg_data::npy::Matrix;
+use xqg_data::passage::Passage;
+
+use crate::add::unit_rows;
+use crate::error::Result;
+use crate::manifest::IndexManifest;
+use crate::top_k::Ids;
+use crate::unit::{LayerSums, Question, Unit};
+
+/// One work unit, opened.
+#[derive(Debug)]
+pub struct OpenUnit {
+    unit: Unit,
+    /// The first row of this unit within the opened index.
+    pub first: usize,
+    /// The passages' embeddings.
+    pub vectors: Matrix,
+    /// The sums of each layer.
+    pub layers: Vec<LayerSums>,
+}
+
+/// An index folder, opened. Rows are numbered from 0 over the units it holds.
+#[derive(Debug)]
+pub struct Index {
+    folder: PathBuf,
+    /// The folder's description.
+    pub manifest: IndexManifest,
+    /// The docid of each row.
+    pub ids: Ids,
+    units: Vec<OpenUnit>,
+}
+
+impl Index {
+    /// Opens a finished index and checks its files against each other.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged or of another shape.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let manifest = IndexManifest::read(folder)?;
+        let (mut ids, mut units) = (Ids::default(), Vec::new());
+        for number in manifest.units() {
+            let unit = Unit::new(folder, number);
+            let (first, rows) = (ids.len(), unit_rows(&manifest, number));
+            let vectors = unit.open_vectors()?;
+            let named = ids.extend_lines(&unit.read_ids()?);
+            check_shape(&vectors, (rows, manifest.plan.contract.dim), named)?;
+            let layers = manifest.layers.iter().map(|layer| {
+                let langs = layer.langs.iter().map(|l| l.lang).collect();
+                unit.open_layer(layer.id, langs, rows)
+            });
+            let layers = layers.collect::<Result<_>>()?;
+            units.push(OpenUnit {
+                unit,
+                first,
+                vectors,
+                layers,
+            });
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            manifest,
+            ids,
+            units,
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The number of passages.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether it holds no passage.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The length of an embedding.
+    pub fn dim(&self) -> usize {
+        self.manifest.plan.contract.dim
+    }
+
+    /// The opened units, in order.
+    pub fn units(&self) -> &[OpenUnit] {
+        &self.units
+    }
+
+    fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
+        let at = self.units.partition_point(|u| u.first <= row as usize) - 1;
+        (&self.units[at], row as usize - self.units[at].first)
+    }
+
+    /// The texts of some rows, in the order asked; each unit's file is read once.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn passages(&self, rows: &[u32]) -> Result<Vec<Passage>> {
+        self.collect(rows, Unit::read_passages, |all: &Vec<Passage>, place| {
+            all.get(place).cloned().into_iter().collect()
+        })
+        .map(|found| found.into_iter().flatten().collect())
+    }
+
+    /// The questions attached to some rows, in the order asked, over all layers.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn questions(&self, rows: &[u32]) -> Result<Vec<Vec<Question>>> {
+        let layers: Vec<u32> = self.manifest.layers.iter().map(|l| l.id).collect();
+        let read = |unit: &Unit| -> Result<Vec<Question>> {
+            let all = layers.iter().map(|&layer| unit.read_questions(layer));
+            Ok(all.collect::<Result<Vec<_>>>()?.concat())
+        };
+        self.collect(rows, read, |all: &Vec<Question>, place| {
+            all.iter()
+                .filter(|q| q.row as usize == place)
+                .cloned()
+                .collect()
+        })
+    }
+
+    /// Reads something of each unit that holds one of the rows, once, and picks from it.
+    fn collect<T, U>(
+        &self,
+        rows: &[u32],
+        read: impl Fn(&Unit) -> Result<T>,
+        pick: impl Fn(&T, usize) -> Vec<U>,
+    ) -> Result<Vec<Vec<U>>> {
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&i| rows[i]);
+        let mut found: Vec<Vec<U>> = rows.iter().map(|_| Vec::new()).collect();
+        let mut open: Option<(usize, T)> = None;
+        for i in order {
+            let (unit, place) = self.unit_of(rows[i]);
+            let content = match open.take() {
+                Some((first, content)) if first == unit.first => content,
+                _ => read(&unit.unit)?,
+            };
+            found[i] = pick(&content, place);
+            open = Some((unit.first, content));
+        }
+        Ok(found)
+    }
+}
+
+fn check_shape(vectors: &Matrix, expected: (usize, usize), named: usize) -> Result<()> {
+    let found = (vectors.rows(), vectors.dim());
+    if found == expected && named == expected.0 {
+        return Ok(());
+    }
+    let expected = format!("{} x {} and as many docids", expected.0, expected.1);
+    let found = format!("{} x {} and {named} docids", found.0, found.1);
+    Err(DataError::unexpected(vectors.path(), expected, found).into())
+}

@@ -1,0 +1,302 @@
+//! One work unit of an index on disk: a fixed number of passages with their texts, their
+//! embeddings, and for each layer the questions with their sums. Each file appears whole or not at
+//! all; the last of each kind to be written is the mark that its kind is complete.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xqg_data::error::DataError;
+use xqg_data::file::{PartialFile, write_whole};
+use xqg_data::lang::Lang;
+use xqg_data::npy::{Dtype, Matrix, MatrixWriter, read_counts, write_counts};
+use xqg_data::passage::{Passage, parse_passage};
+
+use crate::error::Result;
+
+/// The folder of one work unit.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    folder: PathBuf,
+}
+
+/// A question of a passage, as a layer stores it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The passage's row within its unit.
+    pub row: u32,
+    /// The language.
+    pub lang: Lang,
+    /// The question.
+    pub text: String,
+}
+
+/// The sums of one layer in one unit.
+#[derive(Debug)]
+pub struct LayerSums {
+    /// The layer's languages, in the order of the blocks.
+    pub langs: Vec<Lang>,
+    sums: Matrix,
+    counts: Vec<u32>,
+    rows: usize,
+}
+
+impl LayerSums {
+    /// Copies the sums of some rows in the `block`-th language of the layer.
+    pub fn read_sums(&self, block: usize, start: usize, out: &mut [f32]) {
+        self.sums.read_rows(block * self.rows + start, out);
+    }
+
+    /// How many questions are in each sum of the `block`-th language.
+    pub fn counts(&self, block: usize) -> &[u32] {
+        &self.counts[block * self.rows..][..self.rows]
+    }
+}
+
+impl Unit {
+    /// The unit with that number in an index folder; nothing is opened.
+    pub fn new(index: &Path, number: usize) -> Self {
+        Self {
+            folder: index.join("units").join(format!("{number:05}")),
+        }
+    }
+
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn create(&self) -> Result<()> {
+        Ok(fs::create_dir_all(&self.folder).map_err(DataError::io("creating", &self.folder))?)
+    }
+
+    /// The unit's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn passages_path(&self) -> PathBuf {
+        self.folder.join("passages.jsonl")
+    }
+
+    fn ids_path(&self) -> PathBuf {
+        self.folder.join("ids.txt")
+    }
+
+    fn vectors_path(&self) -> PathBuf {
+        self.folder.join("d.npy")
+    }
+
+    fn layer_path(&self, layer: u32, kind: &str) -> PathBuf {
+        self.folder.join(format!("q{layer:04}.{kind}"))
+    }
+
+    /// The unsorted questions of a layer that is being built.
+    pub fn spill_path(&self, layer: u32) -> PathBuf {
+        self.layer_path(layer, "spill")
+    }
+
+    /// Writes the passages' texts, unless they are there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_passages(&self, passages: &[Passage]) -> Result<()> {
+        let path = self.passages_path();
+        if path.exists() {
+            return Ok(());
+        }
+        self.create()?;
+        let ids: String = passages.iter().map(|p| format!("{}\n", p.docid)).collect();
+        write_whole(&self.ids_path(), ids.as_bytes())?;
+        let mut file = PartialFile::create(&path)?;
+        for p in passages {
+            let line = serde_json::json!({"_id": p.docid, "title": p.title, "text": p.text});
+            writeln!(file, "{line}").map_err(DataError::io("writing", &path))?;
+        }
+        Ok(file.commit()?)
+    }
+
+    /// Reads the passages' texts.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged.
+    pub fn read_passages(&self) -> Result<Vec<Passage>> {
+        let path = self.passages_path();
+        let parse = |value: &serde_json::Value| parse_passage(value).ok();
+        read_lines(&path, |line| {
+            serde_json::from_str(line).ok().as_ref().and_then(parse)
+        })
+    }
+
+    /// Reads the passages' docids, one a line as they lie.
+    ///
+    /// # Errors
+    /// When the file is missing.
+    pub fn read_ids(&self) -> Result<String> {
+        let path = self.ids_path();
+        Ok(fs::read_to_string(&path).map_err(DataError::io("reading", &path))?)
+    }
+
+    /// Whether the passages are encoded.
+    pub fn has_vectors(&self) -> bool {
+        self.vectors_path().exists()
+    }
+
+    /// Writes the passages' embeddings, row after row.
+    ///
+    /// # Errors
+    /// When a number is not finite or the disk refuses.
+    pub fn write_vectors(&self, dtype: Dtype, rows: usize, vectors: &[f32]) -> Result<()> {
+        let dim = vectors.len().checked_div(rows).unwrap_or(0);
+        write_matrix(&self.vectors_path(), dtype, dim, &[vectors])
+    }
+
+    /// Opens the passages' embeddings.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged.
+    pub fn open_vectors(&self) -> Result<Matrix> {
+        Ok(Matrix::open(&self.vectors_path())?)
+    }
+
+    /// Whether a layer's questions are encoded.
+    pub fn has_layer(&self, layer: u32) -> bool {
+        self.layer_path(layer, "jsonl").exists()
+    }
+
+    /// Writes a layer: sums, then counts, then the questions, whose file marks the layer complete.
+    ///
+    /// # Errors
+    /// When a number is not finite or the disk refuses.
+    pub fn write_layer(
+        &self,
+        layer: u32,
+        dtype: Dtype,
+        sums: &SumBlock,
+        questions: &[Question],
+    ) -> Result<()> {
+        let path = self.layer_path(layer, "sums.npy");
+        write_matrix(&path, dtype, sums.dim, &[&sums.to_f32()])?;
+        write_counts(&self.layer_path(layer, "counts.npy"), &sums.counts)?;
+        let path = self.layer_path(layer, "jsonl");
+        let mut file = PartialFile::create(&path)?;
+        for question in questions {
+            let line = serde_json::json!(question);
+            writeln!(file, "{line}").map_err(DataError::io("writing", &path))?;
+        }
+        Ok(file.commit()?)
+    }
+
+    /// Opens the sums of a layer.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged or of another shape.
+    pub fn open_layer(&self, layer: u32, langs: Vec<Lang>, rows: usize) -> Result<LayerSums> {
+        let sums = Matrix::open(&self.layer_path(layer, "sums.npy"))?;
+        let path = self.layer_path(layer, "counts.npy");
+        let counts = read_counts(&path)?;
+        let expected = langs.len() * rows;
+        if sums.rows() != expected || counts.len() != expected {
+            let found = format!("{} and {}", sums.rows(), counts.len());
+            let expected = format!("{expected} sums and counts");
+            return Err(DataError::unexpected(&path, expected, found).into());
+        }
+        Ok(LayerSums {
+            langs,
+            sums,
+            counts,
+            rows,
+        })
+    }
+
+    /// Reads a layer's questions, ordered by row.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged.
+    pub fn read_questions(&self, layer: u32) -> Result<Vec<Question>> {
+        read_questions(&self.layer_path(layer, "jsonl"))
+    }
+
+    /// Removes what an abandoned layer left behind.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_layer(&self, layer: u32) -> Result<()> {
+        for kind in ["spill", "jsonl", "counts.npy", "sums.npy"] {
+            let path = self.layer_path(layer, kind);
+            if path.exists() {
+                fs::remove_file(&path).map_err(DataError::io("removing", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads questions, one JSON object a line.
+///
+/// # Errors
+/// When the file is missing or damaged.
+pub fn read_questions(path: &Path) -> Result<Vec<Question>> {
+    read_lines(path, |line| serde_json::from_str(line).ok())
+}
+
+fn read_lines<T>(path: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
+    let file = fs::File::open(path).map_err(DataError::io("reading", path))?;
+    let mut all = Vec::new();
+    for (i, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.map_err(DataError::io("reading", path))?;
+        let noun = parse(&line).ok_or_else(|| {
+            let found = format!("line {} damaged", i + 1);
+            DataError::unexpected(path, "the lines that the build wrote", found)
+        })?;
+        all.push(noun);
+    }
+    Ok(all)
+}
+
+fn write_matrix(path: &Path, dtype: Dtype, dim: usize, blocks: &[&[f32]]) -> Result<()> {
+    let numbers: usize = blocks.iter().map(|b| b.len()).sum();
+    let rows = numbers.checked_div(dim).unwrap_or(0);
+    let mut writer = MatrixWriter::create(path, dtype, rows, dim)?;
+    for block in blocks {
+        writer.push(block)?;
+    }
+    Ok(writer.commit()?)
+}
+
+/// The sums and counts of one unit in the making. Sums are kept in double precision, so the order
+/// of the questions does not show in the stored numbers.
+#[derive(Debug)]
+pub struct SumBlock {
+    /// The length of an embedding.
+    pub dim: usize,
+    rows: usize,
+    sums: Vec<f64>,
+    counts: Vec<u32>,
+}
+
+impl SumBlock {
+    /// Zero sums for some rows in some languages.
+    pub fn new(langs: usize, rows: usize, dim: usize) -> Self {
+        let (sums, counts) = (vec![0.0; langs * rows * dim], vec![0; langs * rows]);
+        Self {
+            dim,
+            rows,
+            sums,
+            counts,
+        }
+    }
+
+    /// Adds one question's embedding to its passage's sum in the `block`-th language.
+    pub fn add(&mut self, block: usize, row: usize, vector: &[f32]) {
+        let at = block * self.rows + row;
+        self.counts[at] += 1;
+        for (sum, &x) in self.sums[at * self.dim..].iter_mut().zip(vector) {
+            *sum += f64::from(x);
+        }
+    }
+
+    fn to_f32(&self) -> Vec<f32> {
+        self.sums.iter().map(|&x| x as f32).collect()
+    }
+}

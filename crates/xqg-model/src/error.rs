@@ -1,0 +1,65 @@
+//! What can go wrong between a model folder and an embedding.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::CheckpointError;
+
+/// The error of opening a model and of encoding with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file of the model folder is missing or cannot be read.
+    #[error("reading {path}: {source}\nhint: {hint}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// The way out.
+        hint: &'static str,
+    },
+    /// A file of the model folder does not hold what it must.
+    #[error("reading {path}: expected {expected}, found {found}")]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// What a usable file holds.
+        expected: String,
+        /// What this one holds.
+        found: String,
+    },
+    /// The folder does not say how token states become one vector, and neither did the user.
+    #[error(
+        "opening {path}: expected a pooling, found no modules.json\n\
+         hint: say --pooling mean or --pooling cls, as the model's authors do"
+    )]
+    NoPooling {
+        /// The model folder.
+        path: PathBuf,
+    },
+    /// The weights cannot be read or do not fit the configuration.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A length beyond what the position embeddings reach.
+    #[error("opening {path}: expected at most {limit} tokens, found {asked}\nhint: {hint}")]
+    TooLong {
+        /// The model folder.
+        path: PathBuf,
+        /// The most tokens that the model can read.
+        limit: usize,
+        /// The asked number.
+        asked: usize,
+        /// The way out.
+        hint: &'static str,
+    },
+    /// The tokenizer failed on a text, or gave a token that the embeddings do not have.
+    #[error("tokenizing text {index}: expected {expected}, found {found}")]
+    Token {
+        /// The text's place in the batch, from 0.
+        index: usize,
+        /// What a fitting tokenizer gives.
+        expected: String,
+        /// What this one gave.
+        found: String,
+    },
+}

@@ -1,0 +1,291 @@
+//! The arithmetic of a transformer encoder on the CPU, portable: matrix products by the `gemm`
+//! crate, the rest as plain loops that `pulp` compiles for the best instruction set of the machine.
+//! Faster kernels may come beside these; these stay as what they are tested against.
+
+use gemm::Parallelism;
+use pulp::Arch;
+
+use crate::config::Activation;
+
+/// A row-major view of a matrix inside a longer buffer: element (i, j) lies at `i * stride + j`.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    data: &'a [f32],
+    stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// A view of rows that lie `stride` numbers apart.
+    pub fn new(data: &'a [f32], stride: usize) -> Self {
+        Self { data, stride }
+    }
+
+    fn check(&self, rows: usize, columns: usize) {
+        assert!(columns <= self.stride || rows <= 1, "rows do not overlap");
+        let end = rows.saturating_sub(1) * self.stride + columns;
+        assert!(rows == 0 || end <= self.data.len(), "a view lies inside its buffer");
+    }
+}
+
+/// Rows of the result, columns of the result, and the length of the sums between them.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Rows of the left factor and of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Columns of the left factor.
+    pub k: usize,
+}
+
+/// `out = a · bᵀ` (b row-major n x k, as PyTorch stores a linear layer's weight), out's rows
+/// `out_stride` apart.
+pub fn matmul_transposed(shape: Shape, a: View, b: View, out: &mut [f32], out_stride: usize) {
+    b.check(shape.n, shape.k);
+    product(shape, a, (b, 1, b.stride), out, out_stride);
+}
+
+/// `out = a · b` (b row-major k x n).
+pub fn matmul(shape: Shape, a: View, b: View, out: &mut [f32], out_stride: usize) {
+    b.check(shape.k, shape.n);
+    product(shape, a, (b, b.stride, 1), out, out_stride);
+}
+
+/// The common part: `b` comes with the strides of its k and its n axis, checked by the caller.
+fn product(shape: Shape, a: View, b: (View, usize, usize), out: &mut [f32], out_stride: usize) {
+    let Shape { m, n, k } = shape;
+    a.check(m, k);
+    View::new(out, out_stride).check(m, n);
+    let (b, b_k, b_n) = b;
+    // SAFETY: all three views were checked to lie inside their buffers for these shapes, and `out`
+    // is borrowed mutably, so it overlaps neither factor.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            out_stride as isize,
+            false,
+            a.data.as_ptr(),
+            1,
+            a.stride as isize,
+            b.data.as_ptr(),
+            b_n as isize,
+            b_k as isize,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// Adds a bias to every row.
+pub fn add_bias(rows: &mut [f32], bias: &[f32]) {
+    Arch::new().dispatch(|| {
+        for row in rows.chunks_exact_mut(bias.len()) {
+            for (x, b) in row.iter_mut().zip(bias) {
+                *x += b;
+            }
+        }
+    });
+}
+
+/// Adds a bias and applies the activation, in one pass over the rows.
+pub fn add_bias_activate(rows: &mut [f32], bias: &[f32], activation: Activation) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact_mut(bias.len()) {
+                match activation {
+                    Activation::Gelu => map_biased(row, bias, gelu),
+                    Activation::GeluTanh => map_biased(row, bias, gelu_tanh),
+                    Activation::Relu => map_biased(row, bias, |x| x.max(0.0)),
+                }
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn map_biased(row: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
+    for (x, b) in row.iter_mut().zip(bias) {
+        *x = f(*x + b);
+    }
+}
+
+/// Scale and shift of a layer norm.
+#[derive(Debug, Clone)]
+pub struct Norm {
+    /// Factor of each column.
+    pub weight: Vec<f32>,
+    /// Summand of each column.
+    pub bias: Vec<f32>,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// `x = norm(x + bias + residual)`, row by row: the end of both halves of a layer.
+pub fn add_norm(x: &mut [f32], bias: &[f32], residual: &[f32], norm: &Norm) {
+    let dim = bias.len();
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (row, old) in x.chunks_exact_mut(dim).zip(residual.chunks_exact(dim)) {
+                for ((v, b), r) in row.iter_mut().zip(bias).zip(old) {
+                    *v += b + r;
+                }
+                norm_row(row, norm);
+            }
+        },
+    );
+}
+
+/// Normalises one row to mean 0 and variance 1, then scales and shifts it.
+#[inline(always)]
+pub fn norm_row(row: &mut [f32], norm: &Norm) {
+    let n = row.len() as f32;
+    let mean = sum(row, |x| x) / n;
+    let variance = sum(row, |x| (x - mean) * (x - mean)) / n;
+    let scale = 1.0 / (variance + norm.eps).sqrt();
+    for ((x, w), b) in row.iter_mut().zip(&norm.weight).zip(&norm.bias) {
+        *x = (*x - mean) * scale * w + b;
+    }
+}
+
+/// A sum in sixteen lanes, so that it vectorises and its order never depends on the machine.
+#[inline(always)]
+fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0f32; 16];
+    let chunks = row.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    let tail: f32 = rest.iter().map(|&x| f(x)).sum();
+    lanes.iter().sum::<f32>() + tail
+}
+
+/// Softmax of each row after a common factor: `softmax(scale * row)`.
+pub fn softmax_rows(scores: &mut [f32], columns: usize, scale: f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for row in scores.chunks_exact_mut(columns) {
+                let max = row.iter().fold(f32::MIN, |m, &x| if x > m { x } else { m });
+                for x in row.iter_mut() {
+                    *x = exp((*x - max) * scale);
+                }
+                let inverse = 1.0 / sum(row, |x| x);
+                for x in row.iter_mut() {
+                    *x *= inverse;
+                }
+            }
+        },
+    );
+}
+
+/// The exponential for x <= 0 (softmax, erf), relative error below 1e-7: reduction by ln 2 in two
+/// parts and the degree-5 minimax polynomial of Cephes `expf`.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number
+    let x = if x < -87.0 { -87.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
+        p = p * r + c;
+    }
+    let mantissa = p * r * r + r + 1.0;
+    let exponent = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    mantissa * exponent
+}
+
+/// The exact GELU, `x Φ(x)`, by Abramowitz and Stegun 7.1.26 (error of erf below 1.5e-7).
+#[inline(always)]
+fn gelu(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let mut p = 1.061_405_4;
+    for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = p * t + c;
+    }
+    let tail = p * t * exp(-z * z); // 1 - erf(z)
+    let phi = if x < 0.0 { 0.5 * tail } else { 1.0 - 0.5 * tail };
+    x * phi
+}
+
+/// The GELU by a hyperbolic tangent: `x σ(2 √(2/π) (x + 0.044715 x³))`.
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    let y = 1.595_769 * (x + 0.044_715 * x * x * x);
+    let e = exp(-y.abs());
+    let sigmoid = if y < 0.0 { e / (1.0 + e) } else { 1.0 / (1.0 + e) };
+    x * sigmoid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn erf_reference(x: f64) -> f64 {
+        let terms = 200;
+        let mut term = x;
+        let mut total = x;
+        for n in 1..terms {
+            term *= -x * x / f64::from(n);
+            total += term / f64::from(2 * n + 1);
+        }
+        total * 2.0 / std::f64::consts::PI.sqrt()
+    }
+
+    proptest! {
+        #[test]
+        fn exp_and_gelu_follow_double_precision(x in -5.0f32..5.0) {
+            let (down, wide) = (-x.abs() * 15.0, f64::from(x));
+            let e = f64::from(down).exp();
+            prop_assert!((f64::from(exp(down)) - e).abs() <= 2e-7 * e + 1e-37);
+            let expected = wide * 0.5 * (1.0 + erf_reference(wide / 2f64.sqrt()));
+            prop_assert!((f64::from(gelu(x)) - expected).abs() < 1e-6);
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3));
+            prop_assert!((f64::from(gelu_tanh(x)) - wide * 0.5 * (1.0 + inner.tanh())).abs() < 1e-6);
+        }
+
+        #[test]
+        fn products_equal_plain_sums(m in 0usize..5, n in 1usize..6, k in 1usize..7) {
+            let a: Vec<f32> = (0..m * (k + 2)).map(|i| (i as f32).sin()).collect();
+            let b: Vec<f32> = (0..n * k).map(|i| (i as f32).cos()).collect();
+            let mut out = vec![7.0; m * (n + 1)];
+            let shape = Shape { m, n, k };
+            matmul_transposed(shape, View::new(&a, k + 2), View::new(&b, k), &mut out, n + 1);
+            for i in 0..m {
+                for j in 0..n {
+                    let plain: f32 = (0..k).map(|l| a[i * (k + 2) + l] * b[j * k + l]).sum();
+                    prop_assert!((out[i * (n + 1) + j] - plain).abs() < 1e-5);
+                }
+                prop_assert_eq!(out[i * (n + 1) + n], 7.0);
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_sums_to_one_and_norm_centres() {
+        let mut rows = vec![1000.0, 1001.0, 1002.0, -1000.0, -1e30, -1000.0];
+        softmax_rows(&mut rows, 3, 1.0);
+        assert!((rows[..3].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert_eq!(&rows[3..], &[0.5, 0.0, 0.5]);
+        let norm = Norm { weight: vec![1.0; 3], bias: vec![0.0; 3], eps: 0.0 };
+        let mut row = [1.0, 2.0, 3.0];
+        norm_row(&mut row, &norm);
+        assert!((row[0] + row[2]).abs() < 1e-6 && row[1].abs() < 1e-6);
+    }
+}
