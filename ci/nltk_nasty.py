@@ -17,7 +17,7 @@ WORDS = (
     "gımme 'tıſ cannoT 'ſ 'x 's 'm x'y'z 'a'b Mr. Mrs. Dr. U.S. U.S.A. e.g. i.e. etc. Inc. Corp. "
     "vs. p.m. a.m. Jan. No. St. J. É. Ж. ß. ². _. x-Mr. anti-U.S. ph.d. Ph.D. 1. 12. 3,000.50 -1. "
     "-.5 ,5 :5 5,5:5 1985–1990 ٣. ٣,٤ :٣ 4th. $5 50% #1 a@b.c http://x.y/z?q=1&r=2 C++ A* x.y.z "
-    "systematic. Systematic Overaged b.c. S. Bach i. magnin j. aron ##number## Straße ΣΑΣ. İst. K. "
+    "systematic. Systematic Overaged b.c. S. Bach i. magnin j. aron 5. Review Business administrators b-week a's' ##number## Straße ΣΑΣ. İst. K. "
     "café naïve 日本語。 東京 नमस्ते. क्या ไทย العربية؟ 한국어. 😀 👩‍👩‍👧 e\u0301 \u200d \x00 \x07 \x7f \ue000 a.. x..y"
 ).split(" ")
 

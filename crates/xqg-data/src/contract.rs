@@ -96,26 +96,11 @@ mod tests {
 
     #[test]
     fn the_name_does_not_matter_and_the_rest_does() {
-        let renamed = EncoderContract {
-            model: "n".into(),
-            ..contract()
-        };
+        let renamed = EncoderContract { model: "n".into(), ..contract() };
         assert!(contract().check(&renamed, "searching").is_ok());
-        let other = EncoderContract {
-            query_prefix: String::new(),
-            ..contract()
-        };
-        let text = contract()
-            .check(&other, "searching")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            text.contains("* query prefix         `query: ` | ``"),
-            "{text}"
-        );
-        assert!(
-            text.contains("  weights              aaaaaaaaaaaa | aaaaaaaaaaaa"),
-            "{text}"
-        );
+        let other = EncoderContract { query_prefix: String::new(), ..contract() };
+        let text = contract().check(&other, "searching").unwrap_err().to_string();
+        assert!(text.contains("* query prefix         `query: ` | ``"), "{text}");
+        assert!(text.contains("  weights              aaaaaaaaaaaa | aaaaaaaaaaaa"), "{text}");
     }
 }

@@ -51,16 +51,7 @@ impl EmbeddingsManifest {
     /// A manifest with the format's name and version filled in.
     pub fn new(side: Side, contract: EncoderContract, dtype: Dtype, shard_rows: usize) -> Self {
         let (format, input) = (FORMAT.to_owned(), String::new());
-        Self {
-            format,
-            version: FORMAT_VERSION,
-            side,
-            contract,
-            dtype,
-            shard_rows,
-            input,
-            rows: 0,
-        }
+        Self { format, version: FORMAT_VERSION, side, contract, dtype, shard_rows, input, rows: 0 }
     }
 }
 
@@ -156,11 +147,7 @@ impl Embeddings {
             let (expected, found) = (format!("{} rows", manifest.rows), ids.len().to_string());
             return Err(DataError::unexpected(folder, expected, found));
         }
-        Ok(Self {
-            manifest,
-            ids,
-            shards,
-        })
+        Ok(Self { manifest, ids, shards })
     }
 
     /// All vectors as one block of f32, row after row.
@@ -199,23 +186,13 @@ mod tests {
             passage_max_tokens: 8,
             dim: 2,
         };
-        EmbeddingsManifest {
-            rows,
-            ..EmbeddingsManifest::new(Side::Query, contract, Dtype::F32, 2)
-        }
+        EmbeddingsManifest { rows, ..EmbeddingsManifest::new(Side::Query, contract, Dtype::F32, 2) }
     }
 
     #[test]
     fn shards_come_back_as_one_matrix() {
         let folder = tempfile::tempdir().unwrap();
-        write_shard(
-            folder.path(),
-            0,
-            Dtype::F32,
-            &["a", "b"],
-            &[1.0, 2.0, 3.0, 4.0],
-        )
-        .unwrap();
+        write_shard(folder.path(), 0, Dtype::F32, &["a", "b"], &[1.0, 2.0, 3.0, 4.0]).unwrap();
         write_shard(folder.path(), 1, Dtype::F32, &["c"], &[5.0, 6.0]).unwrap();
         write_manifest(folder.path(), &manifest(3)).unwrap();
         let all = Embeddings::open(folder.path()).unwrap();

@@ -20,10 +20,7 @@ pub struct Mismatch {
 impl Mismatch {
     /// A mismatch of two descriptions.
     pub fn new(expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Self {
-            expected: expected.into(),
-            found: found.into(),
-        }
+        Self { expected: expected.into(), found: found.into() }
     }
 }
 
@@ -63,10 +60,7 @@ pub enum DataError {
         hint: &'static str,
     },
     /// A file as a whole is not what it must be.
-    #[error(
-        "reading {path}: expected {expected}, found {found}{}",
-        hint_line(hint)
-    )]
+    #[error("reading {path}: expected {expected}, found {found}{}", hint_line(hint))]
     Unexpected {
         /// The file or folder.
         path: PathBuf,
@@ -101,32 +95,19 @@ impl DataError {
     /// A closure for `map_err` that adds the action and the path to an I/O error.
     pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source| Self::Io { doing, path, source }
     }
 
     /// An [`Unexpected`](Self::Unexpected) error without a hint.
     pub fn unexpected(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Self {
         let (expected, found) = (expected.into(), found.into());
-        Self::Unexpected {
-            path: path.to_path_buf(),
-            expected,
-            found,
-            hint: "",
-        }
+        Self::Unexpected { path: path.to_path_buf(), expected, found, hint: "" }
     }
 }
 
 /// The `hint:` line, or nothing for an empty hint.
 fn hint_line(hint: &str) -> String {
-    if hint.is_empty() {
-        String::new()
-    } else {
-        format!("\nhint: {hint}")
-    }
+    if hint.is_empty() { String::new() } else { format!("\nhint: {hint}") }
 }
 
 fn io_hint(error: &io::Error) -> &'static str {
@@ -180,10 +161,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_listed_with_numbers_and_a_count_of_the_rest() {
-        let bad = |line| BadLine {
-            line,
-            mismatch: Mismatch::new("an object", "`x`"),
-        };
+        let bad = |line| BadLine { line, mismatch: Mismatch::new("an object", "`x`") };
         let error = DataError::BadLines {
             path: "c.jsonl".into(),
             shown: vec![bad(3), bad(9)],

@@ -24,11 +24,7 @@ impl PartialFile {
         let partial = partial_path(path);
         let file = File::create(&partial).map_err(DataError::io("creating", &partial))?;
         let writer = Some(BufWriter::with_capacity(1 << 18, file));
-        Ok(Self {
-            to: path.to_path_buf(),
-            partial,
-            writer,
-        })
+        Ok(Self { to: path.to_path_buf(), partial, writer })
     }
 
     /// Flushes, syncs and renames: afterwards the content is at its path.
@@ -36,15 +32,11 @@ impl PartialFile {
     /// # Errors
     /// On a full disk or any other refusal of the system; the old file, if any, is untouched.
     pub fn commit(mut self) -> Result<(), DataError> {
-        let writer = self
-            .writer
-            .take()
-            .expect("a partial file is committed once");
+        let writer = self.writer.take().expect("a partial file is committed once");
         let file = writer
             .into_inner()
             .map_err(|e| DataError::io("writing", &self.partial)(e.into_error()))?;
-        file.sync_all()
-            .map_err(DataError::io("syncing", &self.partial))?;
+        file.sync_all().map_err(DataError::io("syncing", &self.partial))?;
         fs::rename(&self.partial, &self.to).map_err(DataError::io("renaming to", &self.to))
     }
 
@@ -56,10 +48,7 @@ impl PartialFile {
 
 impl Write for PartialFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer
-            .as_mut()
-            .expect("open until committed")
-            .write(bytes)
+        self.writer.as_mut().expect("open until committed").write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -88,8 +77,7 @@ pub fn partial_path(path: &Path) -> PathBuf {
 /// As [`PartialFile::create`] and [`PartialFile::commit`].
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let mut file = PartialFile::create(path)?;
-    file.write_all(bytes)
-        .map_err(DataError::io("writing", path))?;
+    file.write_all(bytes).map_err(DataError::io("writing", path))?;
     file.commit()
 }
 
@@ -110,9 +98,7 @@ pub fn writable_folder(path: &Path) -> Result<(), DataError> {
 /// [`DataError::Exists`].
 pub fn refuse_existing(path: &Path, force: bool) -> Result<(), DataError> {
     if path.exists() && !force {
-        return Err(DataError::Exists {
-            path: path.to_path_buf(),
-        });
+        return Err(DataError::Exists { path: path.to_path_buf() });
     }
     Ok(())
 }
@@ -140,9 +126,6 @@ mod tests {
         let path = folder.path().join("a.txt");
         write_whole(&path, b"x").unwrap();
         assert!(writable_folder(&path.join("below")).is_err());
-        assert!(matches!(
-            refuse_existing(&path, false),
-            Err(DataError::Exists { .. })
-        ));
+        assert!(matches!(refuse_existing(&path, false), Err(DataError::Exists { .. })));
     }
 }

@@ -28,11 +28,7 @@ pub fn read_generated(
     path: &Path,
     policy: BadLines,
 ) -> Result<LineFile<GeneratedQuery>, DataError> {
-    LineFile::open(
-        path,
-        policy,
-        Box::new(|line| parse_generated(&json_object(line)?)),
-    )
+    LineFile::open(path, policy, Box::new(|line| parse_generated(&json_object(line)?)))
 }
 
 /// Reads one generated query from a JSON object.
@@ -45,16 +41,9 @@ pub fn parse_generated(object: &Value) -> Result<GeneratedQuery, Mismatch> {
         .ok_or_else(|| Mismatch::new("`lang`, a language code", "no `lang`"))?;
     let text = text_field(object, "text")?.unwrap_or_default();
     if text.trim().is_empty() {
-        return Err(Mismatch::new(
-            "a `text`",
-            format!("a question for `{docid}` without one"),
-        ));
+        return Err(Mismatch::new("a `text`", format!("a question for `{docid}` without one")));
     }
-    Ok(GeneratedQuery {
-        docid,
-        lang: code.parse()?,
-        text,
-    })
+    Ok(GeneratedQuery { docid, lang: code.parse()?, text })
 }
 
 #[cfg(test)]

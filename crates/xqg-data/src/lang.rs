@@ -30,16 +30,9 @@ impl FromStr for Lang {
 
     /// Reads a code; white space around it is ignored, for some public files have it.
     fn from_str(text: &str) -> Result<Self, Mismatch> {
-        let code = text
-            .trim()
-            .split(['-', '_'])
-            .next()
-            .unwrap_or("")
-            .to_ascii_lowercase();
+        let code = text.trim().split(['-', '_']).next().unwrap_or("").to_ascii_lowercase();
         let found = Language::from_639_1(&code).or_else(|| Language::from_639_3(&code));
-        found
-            .map(Self)
-            .ok_or_else(|| Mismatch::new("an ISO 639 language code", quote(text)))
+        found.map(Self).ok_or_else(|| Mismatch::new("an ISO 639 language code", quote(text)))
     }
 }
 
@@ -82,11 +75,9 @@ mod tests {
 
     #[test]
     fn codes_are_trimmed_shortened_and_named() {
-        for (text, code, name) in [
-            (" te", "te", "Telugu"),
-            ("zh-Hans", "zh", "Chinese"),
-            ("FIN", "fi", "Finnish"),
-        ] {
+        for (text, code, name) in
+            [(" te", "te", "Telugu"), ("zh-Hans", "zh", "Chinese"), ("FIN", "fi", "Finnish")]
+        {
             let lang: Lang = text.parse().unwrap();
             assert_eq!((lang.code(), lang.name()), (code, name));
         }

@@ -74,10 +74,7 @@ impl<T> LineFile<T> {
         }
         let gz = path.extension().is_some_and(|e| e == "gz");
         let reader: Box<dyn BufRead + Send> = if gz {
-            Box::new(BufReader::with_capacity(
-                1 << 16,
-                MultiGzDecoder::new(BufReader::new(file)),
-            ))
+            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(BufReader::new(file))))
         } else {
             Box::new(BufReader::with_capacity(1 << 16, file))
         };
@@ -159,20 +156,14 @@ impl<T> LineFile<T> {
     }
 
     fn skip_to_line_end(&mut self) -> Result<(), DataError> {
-        self.reader
-            .skip_until(b'\n')
-            .map_err(DataError::io("reading", &self.path))?;
+        self.reader.skip_until(b'\n').map_err(DataError::io("reading", &self.path))?;
         Ok(())
     }
 
     /// The next noun; `None` for a blank line.
     fn parse_buffer(&mut self) -> Result<Option<T>, Mismatch> {
         let text = checked_text(&self.buffer)?;
-        let text = if self.line == 1 {
-            text.trim_start_matches('\u{feff}')
-        } else {
-            text
-        };
+        let text = if self.line == 1 { text.trim_start_matches('\u{feff}') } else { text };
         if text.trim().is_empty() {
             return Ok(None);
         }
@@ -209,16 +200,10 @@ impl<T> Iterator for LineFile<T> {
 
 fn checked_text(bytes: &[u8]) -> Result<&str, Mismatch> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
-        Mismatch::new(
-            "UTF-8 text",
-            format!("an invalid byte at column {}", e.valid_up_to() + 1),
-        )
+        Mismatch::new("UTF-8 text", format!("an invalid byte at column {}", e.valid_up_to() + 1))
     })?;
     match bytes.iter().position(|&b| b == 0) {
-        Some(at) => Err(Mismatch::new(
-            "text",
-            format!("a NUL byte at column {}", at + 1),
-        )),
+        Some(at) => Err(Mismatch::new("text", format!("a NUL byte at column {}", at + 1))),
         None => Ok(text),
     }
 }
@@ -230,11 +215,7 @@ fn checked_text(bytes: &[u8]) -> Result<&str, Mismatch> {
 pub fn json_object(line: &str) -> Result<Value, Mismatch> {
     let value: Value = serde_json::from_str(line)
         .map_err(|e| Mismatch::new("a JSON object", format!("{e}: {}", quote(line))))?;
-    if value.is_object() {
-        Ok(value)
-    } else {
-        Err(Mismatch::new("a JSON object", quote(line)))
-    }
+    if value.is_object() { Ok(value) } else { Err(Mismatch::new("a JSON object", quote(line))) }
 }
 
 /// An identifier field: a string without white space, or a whole number.
@@ -264,17 +245,11 @@ pub fn text_field(object: &Value, key: &str) -> Result<Option<String>, Mismatch>
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(s)) => s,
         Some(other) => {
-            return Err(Mismatch::new(
-                format!("`{key}`, a string"),
-                quote(&other.to_string()),
-            ));
+            return Err(Mismatch::new(format!("`{key}`, a string"), quote(&other.to_string())));
         }
     };
     if text.contains('\0') {
-        return Err(Mismatch::new(
-            format!("`{key}` as text"),
-            "a NUL character in it",
-        ));
+        return Err(Mismatch::new(format!("`{key}` as text"), "a NUL character in it"));
     }
     if text.len() > MAX_TEXT_BYTES {
         let found = format!("{:.1} MB", text.len() as f64 / 1e6);
@@ -297,10 +272,7 @@ impl SeenIds {
         if self.0.insert(xxhash_rust::xxh3::xxh3_128(id.as_bytes())) {
             return Ok(());
         }
-        Err(Mismatch::new(
-            format!("a `{key}` of its own"),
-            format!("{} again", quote(id)),
-        ))
+        Err(Mismatch::new(format!("a `{key}` of its own"), format!("{} again", quote(id))))
     }
 }
 

@@ -62,15 +62,8 @@ impl MatrixWriter {
     pub fn create(path: &Path, dtype: Dtype, rows: usize, dim: usize) -> Result<Self, DataError> {
         let mut file = PartialFile::create(path)?;
         let head = header(dtype.descr(), &format!("({rows}, {dim})"));
-        file.write_all(&head)
-            .map_err(DataError::io("writing", path))?;
-        Ok(Self {
-            file,
-            dtype,
-            rows,
-            dim,
-            written: 0,
-        })
+        file.write_all(&head).map_err(DataError::io("writing", path))?;
+        Ok(Self { file, dtype, rows, dim, written: 0 })
     }
 
     /// Appends whole rows; `values` holds a multiple of `dim` numbers.
@@ -103,11 +96,7 @@ impl MatrixWriter {
     /// # Panics
     /// When fewer or more rows were pushed than announced: a bug of the caller.
     pub fn commit(self) -> Result<(), DataError> {
-        assert_eq!(
-            self.written,
-            self.rows * self.dim,
-            "all announced rows are pushed"
-        );
+        assert_eq!(self.written, self.rows * self.dim, "all announced rows are pushed");
         self.file.commit()
     }
 }
@@ -131,10 +120,8 @@ fn refuse_non_finite(path: &Path, finite: bool) -> Result<(), DataError> {
 pub fn write_counts(path: &Path, counts: &[u32]) -> Result<(), DataError> {
     let mut file = PartialFile::create(path)?;
     let head = header("<u4", &format!("({},)", counts.len()));
-    file.write_all(&head)
-        .map_err(DataError::io("writing", path))?;
-    file.write_all(bytemuck::cast_slice(counts))
-        .map_err(DataError::io("writing", path))?;
+    file.write_all(&head).map_err(DataError::io("writing", path))?;
+    file.write_all(bytemuck::cast_slice(counts)).map_err(DataError::io("writing", path))?;
     file.commit()
 }
 
@@ -179,9 +166,8 @@ impl Mapped {
         if bytes == Some(found) {
             return Ok(());
         }
-        let expected = bytes.map_or("a possible shape".to_owned(), |b| {
-            format!("{b} bytes of data")
-        });
+        let expected =
+            bytes.map_or("a possible shape".to_owned(), |b| format!("{b} bytes of data"));
         Err(DataError::Unexpected {
             path: path.to_path_buf(),
             expected,
@@ -200,17 +186,10 @@ fn parse_header(bytes: &[u8]) -> Option<(String, Vec<usize>, usize)> {
     if text.contains("'fortran_order': True") || (10 + length) % ALIGN != 0 {
         return None;
     }
-    let descr = text
-        .split("'descr':")
-        .nth(1)?
-        .split('\'')
-        .nth(1)?
-        .to_owned();
+    let descr = text.split("'descr':").nth(1)?.split('\'').nth(1)?.to_owned();
     let inside = text.split("'shape':").nth(1)?.split(['(', ')']).nth(1)?;
     let numbers = inside.split(',').map(str::trim).filter(|n| !n.is_empty());
-    let shape = numbers
-        .map(|n| n.parse().ok())
-        .collect::<Option<Vec<usize>>>()?;
+    let shape = numbers.map(|n| n.parse().ok()).collect::<Option<Vec<usize>>>()?;
     Some((descr, shape, 10 + length))
 }
 
@@ -235,31 +214,15 @@ impl Matrix {
             "<f4" => Dtype::F32,
             "<f2" => Dtype::F16,
             other => {
-                return Err(DataError::unexpected(
-                    path,
-                    "f32 or f16 numbers",
-                    quote(other),
-                ));
+                return Err(DataError::unexpected(path, "f32 or f16 numbers", quote(other)));
             }
         };
         let [rows, dim] = shape[..] else {
-            return Err(DataError::unexpected(
-                path,
-                "2 dimensions",
-                format!("{}", shape.len()),
-            ));
+            return Err(DataError::unexpected(path, "2 dimensions", format!("{}", shape.len())));
         };
-        let bytes = rows
-            .checked_mul(dim)
-            .and_then(|n| n.checked_mul(dtype.bytes()));
+        let bytes = rows.checked_mul(dim).and_then(|n| n.checked_mul(dtype.bytes()));
         mapped.check_length(path, bytes)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            mapped,
-            dtype,
-            rows,
-            dim,
-        })
+        Ok(Self { path: path.to_path_buf(), mapped, dtype, rows, dim })
     }
 
     /// The number of rows.
@@ -313,11 +276,7 @@ impl Matrix {
 pub fn read_counts(path: &Path) -> Result<Vec<u32>, DataError> {
     let (mapped, descr, shape) = Mapped::open(path)?;
     let ("<u4", [rows]) = (descr.as_str(), &shape[..]) else {
-        return Err(DataError::unexpected(
-            path,
-            "one column of u32",
-            quote(&descr),
-        ));
+        return Err(DataError::unexpected(path, "one column of u32", quote(&descr)));
     };
     mapped.check_length(path, rows.checked_mul(4))?;
     Ok(bytemuck::cast_slice(mapped.data()).to_vec())

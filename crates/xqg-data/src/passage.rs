@@ -52,10 +52,7 @@ pub fn parse_passage(object: &Value) -> Result<Passage, Mismatch> {
     let title = text_field(object, "title")?.unwrap_or_default();
     let text = text_field(object, "text")?.unwrap_or_default();
     if title.trim().is_empty() && text.trim().is_empty() {
-        return Err(Mismatch::new(
-            "a `title` or a `text`",
-            format!("`{docid}` with neither"),
-        ));
+        return Err(Mismatch::new("a `title` or a `text`", format!("`{docid}` with neither")));
     }
     Ok(Passage { docid, title, text })
 }
@@ -86,24 +83,11 @@ mod tests {
     fn a_docid_may_come_once_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.jsonl");
-        std::fs::write(
-            &path,
-            "{\"_id\":\"a\",\"text\":\"x\"}\n{\"_id\":\"a\",\"text\":\"y\"}\n",
-        )
-        .unwrap();
-        let last = read_passages(&path, BadLines::Stop)
-            .unwrap()
-            .last()
+        std::fs::write(&path, "{\"_id\":\"a\",\"text\":\"x\"}\n{\"_id\":\"a\",\"text\":\"y\"}\n")
             .unwrap();
-        assert!(
-            last.unwrap_err()
-                .to_string()
-                .contains("line 2: expected a `_id` of its own")
-        );
-        let kept = read_passages(&path, BadLines::Skip)
-            .unwrap()
-            .filter(Result::is_ok)
-            .count();
+        let last = read_passages(&path, BadLines::Stop).unwrap().last().unwrap();
+        assert!(last.unwrap_err().to_string().contains("line 2: expected a `_id` of its own"));
+        let kept = read_passages(&path, BadLines::Skip).unwrap().filter(Result::is_ok).count();
         assert_eq!(kept, 1);
     }
 }

@@ -41,10 +41,7 @@ impl Qrels {
 
     /// Sets a judgment; returns the earlier one of this pair.
     pub fn insert(&mut self, qid: &str, docid: &str, relevance: i32) -> Option<i32> {
-        self.queries
-            .entry(qid.to_owned())
-            .or_default()
-            .insert(docid.to_owned(), relevance)
+        self.queries.entry(qid.to_owned()).or_default().insert(docid.to_owned(), relevance)
     }
 
     /// The judgments of a query.
@@ -54,9 +51,7 @@ impl Qrels {
 
     /// All queries with their judgments, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, i32>)> {
-        self.queries
-            .iter()
-            .map(|(qid, judged)| (qid.as_str(), judged))
+        self.queries.iter().map(|(qid, judged)| (qid.as_str(), judged))
     }
 
     /// The number of judged queries.
@@ -86,9 +81,8 @@ fn parse_line(line: &str) -> Result<Row, Mismatch> {
     if grade == "score" {
         return Ok(None);
     }
-    let relevance = grade
-        .parse()
-        .map_err(|_| Mismatch::new("a whole number as relevance", quote(grade)))?;
+    let relevance =
+        grade.parse().map_err(|_| Mismatch::new("a whole number as relevance", quote(grade)))?;
     Ok(Some((qid.to_owned(), docid.to_owned(), relevance)))
 }
 
@@ -113,12 +107,7 @@ mod tests {
 
     #[test]
     fn contradictions_and_wrong_columns_are_refused() {
-        assert!(
-            read("q1 0 d1 2\nq1 0 d1 1\n")
-                .unwrap_err()
-                .to_string()
-                .contains("line 2")
-        );
+        assert!(read("q1 0 d1 2\nq1 0 d1 1\n").unwrap_err().to_string().contains("line 2"));
         assert!(read("q1 d1\n").is_err() && read("q1 0 d1 x\n").is_err() && read("\n").is_err());
     }
 }

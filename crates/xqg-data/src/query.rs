@@ -57,32 +57,19 @@ pub fn parse_query(object: &Value) -> Result<Query, Mismatch> {
         (Some(_), _) => ("id", "question"),
         (None, Some(_)) => ("_id", "text"),
         (None, None) => {
-            return Err(Mismatch::new(
-                "`_id` and `text`, or `id` and `question`",
-                "no identifier",
-            ));
+            return Err(Mismatch::new("`_id` and `text`, or `id` and `question`", "no identifier"));
         }
     };
     let qid = id_field(object, id_key)?;
     let text = text_field(object, text_key)?.unwrap_or_default();
     if text.trim().is_empty() {
-        return Err(Mismatch::new(
-            format!("a `{text_key}`"),
-            format!("`{qid}` without one"),
-        ));
+        return Err(Mismatch::new(format!("a `{text_key}`"), format!("`{qid}` without one")));
     }
-    Ok(Query {
-        qid,
-        lang: lang_field(object)?,
-        text,
-        answers: answers_field(object)?,
-    })
+    Ok(Query { qid, lang: lang_field(object)?, text, answers: answers_field(object)? })
 }
 
 fn lang_field(object: &Value) -> Result<Option<Lang>, Mismatch> {
-    text_field(object, "lang")?
-        .map(|code| code.parse())
-        .transpose()
+    text_field(object, "lang")?.map(|code| code.parse()).transpose()
 }
 
 fn answers_field(object: &Value) -> Result<Vec<String>, Mismatch> {
@@ -92,9 +79,7 @@ fn answers_field(object: &Value) -> Result<Vec<String>, Mismatch> {
         Some(Value::Array(list)) => list,
         Some(other) => return Err(wrong(other)),
     };
-    list.iter()
-        .map(|a| a.as_str().map(str::to_owned).ok_or_else(|| wrong(a)))
-        .collect()
+    list.iter().map(|a| a.as_str().map(str::to_owned).ok_or_else(|| wrong(a))).collect()
 }
 
 #[cfg(test)]
@@ -122,10 +107,7 @@ mod tests {
             (r#"{"_id":"1","text":"q","answers":[1]}"#, "answers"),
         ] {
             let m = parse(line).unwrap_err();
-            assert!(
-                format!("{} {}", m.expected, m.found).contains(word),
-                "{line}"
-            );
+            assert!(format!("{} {}", m.expected, m.found).contains(word), "{line}");
         }
     }
 }

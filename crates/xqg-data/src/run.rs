@@ -43,11 +43,7 @@ impl Run {
         let mut file = LineFile::open(path, BadLines::Stop, Box::new(parse_line))?;
         while let Some(row) = file.next() {
             let (qid, doc) = row?;
-            if !seen
-                .entry(qid.clone())
-                .or_default()
-                .insert(doc.docid.clone())
-            {
+            if !seen.entry(qid.clone()).or_default().insert(doc.docid.clone()) {
                 let again = format!("{} again for {}", doc.docid, qid);
                 file.reject(Mismatch::new("each passage once for a query", again))?;
             }
@@ -74,9 +70,7 @@ impl Run {
 
     /// All rankings, in the order of the query ids.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[ScoredDoc])> {
-        self.queries
-            .iter()
-            .map(|(qid, docs)| (qid.as_str(), docs.as_slice()))
+        self.queries.iter().map(|(qid, docs)| (qid.as_str(), docs.as_slice()))
     }
 
     /// The number of queries.
@@ -113,19 +107,12 @@ fn parse_line(line: &str) -> Result<(String, ScoredDoc), Mismatch> {
     let columns: Vec<&str> = line.split_whitespace().collect();
     let [qid, _, docid, _, score, _] = columns[..] else {
         let found = format!("{} columns: {}", columns.len(), quote(line));
-        return Err(Mismatch::new(
-            "6 columns: qid Q0 docid rank score tag",
-            found,
-        ));
+        return Err(Mismatch::new("6 columns: qid Q0 docid rank score tag", found));
     };
     match score.parse::<f64>() {
-        Ok(score) if score.is_finite() => Ok((
-            qid.to_owned(),
-            ScoredDoc {
-                docid: docid.to_owned(),
-                score,
-            },
-        )),
+        Ok(score) if score.is_finite() => {
+            Ok((qid.to_owned(), ScoredDoc { docid: docid.to_owned(), score }))
+        }
         _ => Err(Mismatch::new("a finite number as score", quote(score))),
     }
 }
@@ -145,12 +132,7 @@ mod tests {
     #[test]
     fn ties_go_to_the_greater_docid() {
         let run = read("q Q0 a 1 1.0 t\nq Q0 b 2 1.0 t\nq Q0 c 3 2.0 t\n").unwrap();
-        let order: Vec<&str> = run
-            .get("q")
-            .unwrap()
-            .iter()
-            .map(|d| d.docid.as_str())
-            .collect();
+        let order: Vec<&str> = run.get("q").unwrap().iter().map(|d| d.docid.as_str()).collect();
         assert_eq!(order, ["c", "b", "a"]);
     }
 
@@ -158,10 +140,7 @@ mod tests {
     fn nan_and_repeated_passages_are_refused_by_line() {
         for (text, word) in [
             ("q Q0 a 1 NaN t\n", "line 1: expected a finite number"),
-            (
-                "q Q0 a 1 1 t\nq Q0 a 2 0.5 t\n",
-                "line 2: expected each passage once",
-            ),
+            ("q Q0 a 1 1 t\nq Q0 a 2 0.5 t\n", "line 2: expected each passage once"),
             ("q a 1\n", "6 columns"),
             ("", "at least one ranking"),
         ] {

@@ -41,30 +41,18 @@ pub fn add(
     observer: Observer,
 ) -> Result<Summary> {
     let mut manifest = IndexManifest::read(index)?;
-    manifest
-        .plan
-        .contract
-        .check(encode.contract, "adding questions")?;
+    manifest.plan.contract.check(encode.contract, "adding questions")?;
     refuse_part(index, &manifest)?;
     writable_folder(index)?;
     let id = manifest.layers.last().map_or(1, |l| l.id + 1);
     let input = hash_file(&options.queries)?;
-    let layer = Layer {
-        id,
-        side: options.side,
-        input,
-        langs: Vec::new(),
-    };
+    let layer = Layer { id, side: options.side, input, langs: Vec::new() };
     begin(index, &manifest, &layer, options.force)?;
     let rows = row_map(index, &manifest)?;
     let source = (options.queries.as_path(), options.bad_lines);
     let (layer, skipped) = spill_layer(index, &manifest, layer, (source, &rows), observer)?;
     let passages = rows.len() as u64;
-    let mut summary = Summary {
-        passages,
-        skipped_questions: skipped,
-        ..Summary::default()
-    };
+    let mut summary = Summary { passages, skipped_questions: skipped, ..Summary::default() };
     encode_layer(index, &manifest, &layer, encode, (&mut summary, observer))?;
     manifest.layers.push(layer);
     manifest.write(index)?;
@@ -81,16 +69,8 @@ fn refuse_part(index: &Path, manifest: &IndexManifest) -> Result<()> {
     }
     let expected = "a whole index".to_owned();
     let found = format!("part {} of {}", shard.number, shard.of);
-    let (path, hint) = (
-        index.to_path_buf(),
-        "merge the parts first: xqg index merge",
-    );
-    Err(IndexError::Parts {
-        path,
-        expected,
-        found,
-        hint,
-    })
+    let (path, hint) = (index.to_path_buf(), "merge the parts first: xqg index merge");
+    Err(IndexError::Parts { path, expected, found, hint })
 }
 
 fn begun_path(index: &Path) -> PathBuf {
@@ -104,17 +84,12 @@ fn spilled_path(folder: &Path, layer: u32) -> PathBuf {
 /// Goes on with an unfinished addition of the same file; clears away one of another with `force`.
 fn begin(index: &Path, manifest: &IndexManifest, layer: &Layer, force: bool) -> Result<()> {
     let path = begun_path(index);
-    let old = fs::read(&path)
-        .ok()
-        .and_then(|b| serde_json::from_slice::<Layer>(&b).ok());
+    let old = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<Layer>(&b).ok());
     match old {
         Some(old) if old == *layer => return Ok(()),
         Some(old) if old.id == layer.id && !force => {
             let difference = "another questions file".to_owned();
-            return Err(IndexError::OtherPlan {
-                path: index.to_path_buf(),
-                difference,
-            });
+            return Err(IndexError::OtherPlan { path: index.to_path_buf(), difference });
         }
         _ => {}
     }
@@ -156,42 +131,19 @@ pub(crate) fn spill_layer(
     observer: Observer,
 ) -> Result<(Layer, Skipped)> {
     let mark = spilled_path(folder, layer.id);
-    let done = fs::read(&mark)
-        .ok()
-        .and_then(|b| serde_json::from_slice::<SpilledLayer>(&b).ok());
+    let done = fs::read(&mark).ok().and_then(|b| serde_json::from_slice::<SpilledLayer>(&b).ok());
     if let Some(done) = done {
-        return Ok((
-            done.layer,
-            Skipped {
-                total: done.skipped,
-                shown: Vec::new(),
-            },
-        ));
+        return Ok((done.layer, Skipped { total: done.skipped, shown: Vec::new() }));
     }
     for unit in manifest.units() {
         Unit::new(folder, unit).remove_layer(layer.id)?;
     }
     let ((path, policy), rows) = source;
     let (unit_rows, shard) = (manifest.plan.unit_rows, manifest.shard());
-    let spill = Spill {
-        folder,
-        layer: layer.id,
-        unit_rows,
-        shard,
-        rows,
-    };
+    let spill = Spill { folder, layer: layer.id, unit_rows, shard, rows };
     let found = spill.run(path, policy, observer)?;
-    let layer = Layer {
-        langs: found.langs,
-        ..layer
-    };
-    write_json(
-        &mark,
-        &SpilledLayer {
-            layer: layer.clone(),
-            skipped: found.skipped.total,
-        },
-    )?;
+    let layer = Layer { langs: found.langs, ..layer };
+    write_json(&mark, &SpilledLayer { layer: layer.clone(), skipped: found.skipped.total })?;
     Ok((layer, found.skipped))
 }
 
@@ -221,11 +173,7 @@ pub(crate) fn encode_layer(
             summary.encoded += batch.len() as u64;
             summary.questions += batch.len() as u64;
             let stage = Stage::EncodeQuestions;
-            observer(Progress {
-                stage,
-                done: summary.questions,
-                total,
-            });
+            observer(Progress { stage, done: summary.questions, total });
         }
         unit.write_layer(layer.id, manifest.plan.dtype, &sums, &questions)?;
         remove_spill(&unit, layer.id)?;

@@ -119,13 +119,7 @@ pub fn build(
     let begun = begin(options, encode)?;
     let folder = partial_path(out);
     open_build(&folder, &begun, options.force)?;
-    let mut work = Work {
-        folder: &folder,
-        begun,
-        encode,
-        summary: Summary::default(),
-        rows: 0,
-    };
+    let mut work = Work { folder: &folder, begun, encode, summary: Summary::default(), rows: 0 };
     let rows = work.lay_out(options, observer)?;
     let layer = work.spill(options, &rows, observer)?;
     drop(rows);
@@ -141,22 +135,12 @@ fn check(options: &BuildOptions) -> Result<()> {
     let (rows, shard) = (options.unit_rows, options.shard);
     if rows == 0 || rows > 1 << 20 {
         let (expected, found) = ("1 to 1048576 passages", rows.to_string());
-        return Err(IndexError::Setting {
-            name: "--unit-rows",
-            expected,
-            found,
-        });
+        return Err(IndexError::Setting { name: "--unit-rows", expected, found });
     }
     if shard.number == 0 || shard.number > shard.of {
-        let (expected, found) = (
-            "I/N with I from 1 to N",
-            format!("{}/{}", shard.number, shard.of),
-        );
-        return Err(IndexError::Setting {
-            name: "--shard",
-            expected,
-            found,
-        });
+        let (expected, found) =
+            ("I/N with I from 1 to N", format!("{}/{}", shard.number, shard.of));
+        return Err(IndexError::Setting { name: "--shard", expected, found });
     }
     Ok(())
 }
@@ -170,29 +154,19 @@ fn begin(options: &BuildOptions, encode: Encode) -> Result<Begun> {
         corpus: hash_file(&options.corpus)?,
     };
     let queries = options.queries.as_deref().map(hash_file).transpose()?;
-    Ok(Begun {
-        plan,
-        shard: options.shard,
-        queries,
-        side: options.side,
-    })
+    Ok(Begun { plan, shard: options.shard, queries, side: options.side })
 }
 
 /// Finds or makes the folder of the unfinished build.
 fn open_build(folder: &Path, begun: &Begun, force: bool) -> Result<()> {
     let plan_path = folder.join("begun.json");
     if folder.exists() {
-        let old = fs::read(&plan_path)
-            .ok()
-            .and_then(|b| serde_json::from_slice::<Begun>(&b).ok());
+        let old = fs::read(&plan_path).ok().and_then(|b| serde_json::from_slice::<Begun>(&b).ok());
         match old {
             Some(old) if old == *begun => return Ok(()),
             Some(old) if !force => {
                 let difference = begun.difference(&old);
-                return Err(IndexError::OtherPlan {
-                    path: folder.to_path_buf(),
-                    difference,
-                });
+                return Err(IndexError::OtherPlan { path: folder.to_path_buf(), difference });
             }
             _ => fs::remove_dir_all(folder).map_err(DataError::io("removing", folder))?,
         }
@@ -256,11 +230,7 @@ impl Work<'_> {
             unit_texts.push(passage);
             if unit_texts.len() == options.unit_rows {
                 self.write_unit(&mut unit_texts)?;
-                observer(Progress {
-                    stage: Stage::Passages,
-                    done: self.rows,
-                    total: None,
-                });
+                observer(Progress { stage: Stage::Passages, done: self.rows, total: None });
             }
         }
         self.write_unit(&mut unit_texts)?;
@@ -294,12 +264,7 @@ impl Work<'_> {
         };
         let mut manifest = self.manifest();
         manifest.shard = (options.shard.number, options.shard.of);
-        let layer = Layer {
-            id: 1,
-            side: options.side,
-            input: input.clone(),
-            langs: Vec::new(),
-        };
+        let layer = Layer { id: 1, side: options.side, input: input.clone(), langs: Vec::new() };
         let source = (path.as_path(), options.bad_lines);
         let (layer, skipped) =
             spill_layer(self.folder, &manifest, layer, (source, rows), observer)?;
@@ -320,11 +285,7 @@ impl Work<'_> {
             if !unit.has_vectors() {
                 let report = &mut |n: u64| {
                     let stage = Stage::EncodePassages;
-                    observer(Progress {
-                        stage,
-                        done: done + n,
-                        total,
-                    });
+                    observer(Progress { stage, done: done + n, total });
                 };
                 self.encode_passages(&unit, &passages, report)?;
             }

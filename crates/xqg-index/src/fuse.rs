@@ -9,6 +9,10 @@ use xqg_data::lang::Lang;
 
 use crate::error::{IndexError, Result};
 
+/// The share of the questions where nobody says one: in the middle of the range in which true
+/// questions helped most, mean and renormalised.
+pub const DEFAULT_SHARE: f32 = 0.4;
+
 /// How the embeddings of a passage's questions become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reduce {
@@ -56,11 +60,7 @@ impl Weight {
             return Ok(());
         }
         let (expected, found) = ("a number from 0 to 1", value.to_string());
-        Err(IndexError::Setting {
-            name,
-            expected,
-            found,
-        })
+        Err(IndexError::Setting { name, expected, found })
     }
 }
 
@@ -87,19 +87,11 @@ impl LangWeights {
     /// # Errors
     /// [`IndexError::Setting`].
     pub fn check(&self) -> Result<()> {
-        match self
-            .weights
-            .iter()
-            .find(|(_, w)| !w.is_finite() || **w < 0.0)
-        {
+        match self.weights.iter().find(|(_, w)| !w.is_finite() || **w < 0.0) {
             None => Ok(()),
             Some((lang, w)) => {
                 let (name, expected) = ("--lang-weights", "weights of 0 or more");
-                Err(IndexError::Setting {
-                    name,
-                    expected,
-                    found: format!("{lang}={w}"),
-                })
+                Err(IndexError::Setting { name, expected, found: format!("{lang}={w}") })
             }
         }
     }
@@ -137,21 +129,12 @@ pub fn fuse(d: &[f32], questions: &[f32], alpha: f32, renormalize: bool) -> Vec<
     if alpha == 0.0 {
         return d.to_vec();
     }
-    let mut fused: Vec<f32> = d
-        .iter()
-        .zip(questions)
-        .map(|(d, q)| (1.0 - alpha) * d + alpha * q)
-        .collect();
+    let mut fused: Vec<f32> =
+        d.iter().zip(questions).map(|(d, q)| (1.0 - alpha) * d + alpha * q).collect();
     if renormalize {
-        let length = fused
-            .iter()
-            .map(|&x| f64::from(x).powi(2))
-            .sum::<f64>()
-            .sqrt();
+        let length = fused.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         if length > 0.0 {
-            fused
-                .iter_mut()
-                .for_each(|x| *x = (f64::from(*x) / length) as f32);
+            fused.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
         }
     }
     fused
@@ -176,14 +159,7 @@ mod tests {
     fn numbers_out_of_range_are_refused() {
         assert!(Weight::Alpha(1.5).check().is_err() && Weight::Share(f32::NAN).check().is_err());
         let negative = [("te".parse().unwrap(), -1.0)].into();
-        assert!(
-            LangWeights {
-                weights: negative,
-                match_query: false
-            }
-            .check()
-            .is_err()
-        );
+        assert!(LangWeights { weights: negative, match_query: false }.check().is_err());
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use xqg_data::error::DataError;
 use xqg_data::npy::Matrix;
 use xqg_data::passage::Passage;
+use xqg_data::run::ScoredDoc;
 
 use crate::add::unit_rows;
 use crate::error::Result;
@@ -54,19 +55,9 @@ impl Index {
                 unit.open_layer(layer.id, langs, rows)
             });
             let layers = layers.collect::<Result<_>>()?;
-            units.push(OpenUnit {
-                unit,
-                first,
-                vectors,
-                layers,
-            });
+            units.push(OpenUnit { unit, first, vectors, layers });
         }
-        Ok(Self {
-            folder: folder.to_path_buf(),
-            manifest,
-            ids,
-            units,
-        })
+        Ok(Self { folder: folder.to_path_buf(), manifest, ids, units })
     }
 
     /// The folder.
@@ -92,6 +83,11 @@ impl Index {
     /// The opened units, in order.
     pub fn units(&self) -> &[OpenUnit] {
         &self.units
+    }
+
+    /// A hit as runs have it.
+    pub fn scored(&self, (score, row): (f32, u32)) -> ScoredDoc {
+        ScoredDoc { docid: self.ids.get(row).to_owned(), score: f64::from(score) }
     }
 
     fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
@@ -121,10 +117,7 @@ impl Index {
             Ok(all.collect::<Result<Vec<_>>>()?.concat())
         };
         self.collect(rows, read, |all: &Vec<Question>, place| {
-            all.iter()
-                .filter(|q| q.row as usize == place)
-                .cloned()
-                .collect()
+            all.iter().filter(|q| q.row as usize == place).cloned().collect()
         })
     }
 

@@ -72,10 +72,7 @@ impl Plan {
         let (a, b) = (serde_json::json!(self), serde_json::json!(other));
         let keys = ["contract", "model_path", "dtype", "unit_rows", "corpus"];
         let differs = keys.into_iter().filter(|k| a[k] != b[k]);
-        differs
-            .map(|k| format!("{k}: {} | {}", a[k], b[k]))
-            .collect::<Vec<_>>()
-            .join("; ")
+        differs.map(|k| format!("{k}: {} | {}", a[k], b[k])).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -101,40 +98,24 @@ impl IndexManifest {
     /// A manifest with the format's name and version filled in.
     pub fn new(plan: Plan, passages: u64, shard: Shard) -> Self {
         let (format, shard) = (FORMAT.to_owned(), (shard.number, shard.of));
-        Self {
-            format,
-            version: FORMAT_VERSION,
-            plan,
-            passages,
-            shard,
-            layers: Vec::new(),
-        }
+        Self { format, version: FORMAT_VERSION, plan, passages, shard, layers: Vec::new() }
     }
 
     /// The part of the whole that this folder holds.
     pub fn shard(&self) -> Shard {
-        Shard {
-            number: self.shard.0,
-            of: self.shard.1,
-        }
+        Shard { number: self.shard.0, of: self.shard.1 }
     }
 
     /// The numbers of the units in this folder.
     pub fn units(&self) -> impl Iterator<Item = usize> + use<> {
-        let (shard, all) = (
-            self.shard(),
-            (self.passages as usize).div_ceil(self.plan.unit_rows),
-        );
+        let (shard, all) = (self.shard(), (self.passages as usize).div_ceil(self.plan.unit_rows));
         (0..all).filter(move |&unit| shard.holds(unit))
     }
 
     /// All languages of all layers, sorted, each once.
     pub fn langs(&self) -> Vec<Lang> {
-        let mut langs: Vec<Lang> = self
-            .layers
-            .iter()
-            .flat_map(|l| l.langs.iter().map(|c| c.lang))
-            .collect();
+        let mut langs: Vec<Lang> =
+            self.layers.iter().flat_map(|l| l.langs.iter().map(|c| c.lang)).collect();
         langs.sort();
         langs.dedup();
         langs
@@ -205,8 +186,6 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// When it cannot be read.
 pub fn hash_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher
-        .update_mmap_rayon(path)
-        .map_err(DataError::io("reading", path))?;
+    hasher.update_mmap_rayon(path).map_err(DataError::io("reading", path))?;
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -18,10 +18,8 @@ use crate::unit::Unit;
 /// When a part is missing, comes twice or was built from something else; when the output exists.
 pub fn merge(out: &Path, parts: &[PathBuf], force: bool) -> Result<IndexManifest> {
     refuse_existing(out, force)?;
-    let manifests: Vec<IndexManifest> = parts
-        .iter()
-        .map(|p| IndexManifest::read(p))
-        .collect::<Result<_>>()?;
+    let manifests: Vec<IndexManifest> =
+        parts.iter().map(|p| IndexManifest::read(p)).collect::<Result<_>>()?;
     check_parts(parts, &manifests)?;
     let folder = partial_path(out);
     if folder.exists() {
@@ -34,10 +32,7 @@ pub fn merge(out: &Path, parts: &[PathBuf], force: bool) -> Result<IndexManifest
         }
     }
     let shard = (Shard::WHOLE.number, Shard::WHOLE.of);
-    let whole = IndexManifest {
-        shard,
-        ..manifests[0].clone()
-    };
+    let whole = IndexManifest { shard, ..manifests[0].clone() };
     whole.write(&folder)?;
     publish(&folder, out)?;
     Ok(whole)
@@ -46,44 +41,24 @@ pub fn merge(out: &Path, parts: &[PathBuf], force: bool) -> Result<IndexManifest
 fn check_parts(parts: &[PathBuf], manifests: &[IndexManifest]) -> Result<()> {
     let error = |i: usize, expected: String, found: String| {
         let hint = "give each part of one build once: the folders made with --shard 1/N to N/N";
-        Err(IndexError::Parts {
-            path: parts[i].clone(),
-            expected,
-            found,
-            hint,
-        })
+        Err(IndexError::Parts { path: parts[i].clone(), expected, found, hint })
     };
     let Some(first) = manifests.first() else {
         let (name, expected) = ("parts", "at least one index folder");
-        return Err(IndexError::Setting {
-            name,
-            expected,
-            found: "none".to_owned(),
-        });
+        return Err(IndexError::Setting { name, expected, found: "none".to_owned() });
     };
     for (i, manifest) in manifests.iter().enumerate() {
-        let same = IndexManifest {
-            shard: first.shard,
-            ..manifest.clone()
-        } == *first;
+        let same = IndexManifest { shard: first.shard, ..manifest.clone() } == *first;
         if !same || manifest.shard.1 != first.shard.1 {
             let found = manifest.plan.difference(&first.plan);
-            let found = if found.is_empty() {
-                "another build".to_owned()
-            } else {
-                found
-            };
+            let found = if found.is_empty() { "another build".to_owned() } else { found };
             return error(i, "a part of the same build as the first".to_owned(), found);
         }
     }
     let mut numbers: Vec<u32> = manifests.iter().map(|m| m.shard.0).collect();
     numbers.sort_unstable();
     if numbers != (1..=first.shard.1).collect::<Vec<_>>() {
-        let found = numbers
-            .iter()
-            .map(u32::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
+        let found = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         return error(0, format!("the parts 1 to {}", first.shard.1), found);
     }
     Ok(())

@@ -84,33 +84,20 @@ impl Spill<'_> {
         while let Some(question) = file.next() {
             let question = question?;
             let Some(row) = self.rows.get(&question.docid) else {
-                file.reject(Mismatch::new(
-                    "a docid of the passages",
-                    quote(&question.docid),
-                ))?;
+                file.reject(Mismatch::new("a docid of the passages", quote(&question.docid)))?;
                 continue;
             };
             *counts.entry(question.lang).or_default() += 1;
             kept += u64::from(self.keep(row, question, &mut buffers)?);
             seen += 1;
             if seen.is_multiple_of(10_000) {
-                observer(Progress {
-                    stage: Stage::Questions,
-                    done: seen,
-                    total: None,
-                });
+                observer(Progress { stage: Stage::Questions, done: seen, total: None });
             }
         }
         file.finish()?;
         self.flush(&mut buffers)?;
-        let langs = counts
-            .into_iter()
-            .map(|(lang, questions)| LangCount { lang, questions });
-        Ok(Spilled {
-            langs: langs.collect(),
-            skipped: file.skipped().clone(),
-            kept,
-        })
+        let langs = counts.into_iter().map(|(lang, questions)| LangCount { lang, questions });
+        Ok(Spilled { langs: langs.collect(), skipped: file.skipped().clone(), kept })
     }
 
     fn keep(&self, row: u32, question: GeneratedQuery, buffers: &mut Buffers) -> Result<bool> {
@@ -119,11 +106,7 @@ impl Spill<'_> {
             return Ok(false);
         }
         let row = (row as usize % self.unit_rows) as u32;
-        let line = serde_json::json!(Question {
-            row,
-            lang: question.lang,
-            text: question.text
-        });
+        let line = serde_json::json!(Question { row, lang: question.lang, text: question.text });
         buffers.push(unit, &line.to_string());
         if buffers.bytes > BUFFER_BYTES {
             self.flush(buffers)?;
@@ -136,8 +119,7 @@ impl Spill<'_> {
             let path = Unit::new(self.folder, unit).spill_path(self.layer);
             let open = OpenOptions::new().append(true).create(true).open(&path);
             let mut file = open.map_err(DataError::io("writing", &path))?;
-            file.write_all(&bytes)
-                .map_err(DataError::io("writing", &path))?;
+            file.write_all(&bytes).map_err(DataError::io("writing", &path))?;
         }
         buffers.bytes = 0;
         Ok(())

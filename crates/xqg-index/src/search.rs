@@ -8,7 +8,7 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 use xqg_data::lang::Lang;
-use xqg_data::run::{Run, ScoredDoc};
+use xqg_data::run::Run;
 
 use crate::error::{IndexError, Result};
 use crate::fuse::{LangSum, LangWeights, Reduce, Weight, reduce_questions};
@@ -64,21 +64,11 @@ pub fn search(
     let to_run = |rankings: Vec<Hits>| {
         let mut run = Run::default();
         for (qid, hits) in queries.qids.iter().zip(rankings) {
-            run.insert(
-                qid,
-                hits.into_iter().map(|hit| scored(index, hit)).collect(),
-            );
+            run.insert(qid, hits.into_iter().map(|hit| index.scored(hit)).collect());
         }
         run
     };
     Ok(hits.into_iter().map(to_run).collect())
-}
-
-fn scored(index: &Index, (score, row): (f32, u32)) -> ScoredDoc {
-    ScoredDoc {
-        docid: index.ids.get(row).to_owned(),
-        score: f64::from(score),
-    }
 }
 
 /// Searches, and returns for each weight and each query the best rows with their scores.
@@ -97,21 +87,13 @@ pub fn search_rows(
     let batch = (MAX_CANDIDATES / per_query).clamp(1, 1024);
     let mut all = vec![Vec::with_capacity(queries.qids.len()); options.weights.len()];
     let total = Some(queries.qids.len() as u64);
-    for (langs, vectors) in queries
-        .langs
-        .chunks(batch)
-        .zip(queries.vectors.chunks(batch * dim))
-    {
+    for (langs, vectors) in queries.langs.chunks(batch).zip(queries.vectors.chunks(batch * dim)) {
         let pass = Pass::new(index, options, langs, vectors);
         for (run, hits) in all.iter_mut().zip(pass.run()) {
             run.extend(hits);
         }
         let done = all.first().map_or(0, Vec::len) as u64;
-        observer(Progress {
-            stage: Stage::Search,
-            done,
-            total,
-        });
+        observer(Progress { stage: Stage::Search, done, total });
     }
     Ok(all)
 }
@@ -121,17 +103,9 @@ fn check(index: &Index, queries: QueryVectors, options: &SearchOptions) -> Resul
     options.langs.check()?;
     let expected = queries.qids.len() * index.dim();
     if queries.vectors.len() != expected || queries.langs.len() != queries.qids.len() {
-        let found = format!(
-            "{} numbers for {} queries",
-            queries.vectors.len(),
-            queries.qids.len()
-        );
+        let found = format!("{} numbers for {} queries", queries.vectors.len(), queries.qids.len());
         let expected = "one vector of the index's length for each query";
-        return Err(IndexError::Setting {
-            name: "query vectors",
-            expected,
-            found,
-        });
+        return Err(IndexError::Setting { name: "query vectors", expected, found });
     }
     Ok(())
 }
@@ -179,11 +153,7 @@ impl<'a> Pass<'a> {
     ) -> Self {
         // Without `match_query` the query's language changes nothing: one group for all.
         let key = |i: usize| {
-            if options.langs.match_query {
-                langs[i]
-            } else {
-                None
-            }
+            if options.langs.match_query { langs[i] } else { None }
         };
         let mut keys: Vec<Option<Lang>> = (0..langs.len()).map(key).collect();
         keys.sort();
@@ -193,12 +163,7 @@ impl<'a> Pass<'a> {
             Group::new(index, options, lang, members, vectors)
         };
         let groups = keys.into_iter().map(group).collect();
-        Self {
-            index,
-            options,
-            groups,
-            queries: langs.len(),
-        }
+        Self { index, options, groups, queries: langs.len() }
     }
 
     fn empty(&self) -> Selections {
@@ -258,11 +223,7 @@ impl<'a> Pass<'a> {
         best: &mut Selections,
     ) {
         for (&alpha, best) in group.alphas.iter().zip(best) {
-            let scales = if alpha > 0.0 {
-                self.scales(alpha, &s.lengths[..rows])
-            } else {
-                vec![]
-            };
+            let scales = if alpha > 0.0 { self.scales(alpha, &s.lengths[..rows]) } else { vec![] };
             for (i, &query) in group.members.iter().enumerate() {
                 let q_d = &s.q_d[i * rows..][..rows];
                 let score = |row: usize| match scales.get(row) {
@@ -285,11 +246,7 @@ impl<'a> Pass<'a> {
         let scale = |&[dd, ds, ss]: &[f32; 3]| {
             let square =
                 a * a * f64::from(dd) + 2.0 * a * b * f64::from(ds) + b * b * f64::from(ss);
-            if square > 0.0 {
-                (1.0 / square.sqrt()) as f32
-            } else {
-                0.0
-            }
+            if square > 0.0 { (1.0 / square.sqrt()) as f32 } else { 0.0 }
         };
         if self.options.renormalize {
             lengths.iter().map(scale).collect()
@@ -300,9 +257,7 @@ impl<'a> Pass<'a> {
 }
 
 fn blocks(unit: &OpenUnit) -> impl Iterator<Item = (&OpenUnit, usize)> {
-    (0..unit.vectors.rows())
-        .step_by(BLOCK_ROWS)
-        .map(move |start| (unit, start))
+    (0..unit.vectors.rows()).step_by(BLOCK_ROWS).map(move |start| (unit, start))
 }
 
 impl Group {
@@ -314,36 +269,15 @@ impl Group {
         all: &[f32],
     ) -> Self {
         let dim = index.dim();
-        let vectors = members
-            .iter()
-            .flat_map(|&i| &all[i * dim..][..dim])
-            .copied()
-            .collect();
+        let vectors = members.iter().flat_map(|&i| &all[i * dim..][..dim]).copied().collect();
         let layer_weights = |layer: &crate::manifest::Layer| {
-            layer
-                .langs
-                .iter()
-                .map(|c| options.langs.weight(c.lang, lang))
-                .collect()
+            layer.langs.iter().map(|c| options.langs.weight(c.lang, lang)).collect()
         };
         let weights: Vec<Vec<f32>> = index.manifest.layers.iter().map(layer_weights).collect();
         let needs_count = options.reduce == Reduce::Sum;
-        let questions = if needs_count {
-            mean_questions(index, &weights)
-        } else {
-            0.0
-        };
-        let alphas = options
-            .weights
-            .iter()
-            .map(|w| w.alpha(options.reduce, questions))
-            .collect();
-        Self {
-            members,
-            vectors,
-            weights,
-            alphas,
-        }
+        let questions = if needs_count { mean_questions(index, &weights) } else { 0.0 };
+        let alphas = options.weights.iter().map(|w| w.alpha(options.reduce, questions)).collect();
+        Self { members, vectors, weights, alphas }
     }
 }
 
@@ -418,10 +352,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// `out = queries · rowsᵀ`: m queries against n rows of length k.
 fn products((m, n, k): (usize, usize, usize), queries: &[f32], rows: &[f32], out: &mut Vec<f32>) {
     out.resize(m * n, 0.0);
-    assert!(
-        queries.len() == m * k && rows.len() >= n * k,
-        "whole rows on both sides"
-    );
+    assert!(queries.len() == m * k && rows.len() >= n * k, "whole rows on both sides");
     // SAFETY: the three buffers hold at least m x k, n x k and m x n numbers, as just checked, and
     // `out` is borrowed mutably, so it overlaps neither factor.
     unsafe {

@@ -68,11 +68,7 @@ pub struct TopK {
 impl TopK {
     /// An empty selection of at most `k` rows.
     pub fn new(k: usize) -> Self {
-        Self {
-            k,
-            floor: f32::NEG_INFINITY,
-            rows: Vec::new(),
-        }
+        Self { k, floor: f32::NEG_INFINITY, rows: Vec::new() }
     }
 
     /// Offers a row. Scores below the k-th best so far are turned away at once.
@@ -89,8 +85,7 @@ impl TopK {
 
     fn cut(&mut self, ids: &Ids) {
         if self.rows.len() > self.k && self.k > 0 {
-            self.rows
-                .select_nth_unstable_by(self.k - 1, |a, b| ids.order(*a, *b));
+            self.rows.select_nth_unstable_by(self.k - 1, |a, b| ids.order(*a, *b));
             self.floor = self.rows[self.k - 1].0;
         }
         self.rows.truncate(self.k);

@@ -57,9 +57,7 @@ impl LayerSums {
 impl Unit {
     /// The unit with that number in an index folder; nothing is opened.
     pub fn new(index: &Path, number: usize) -> Self {
-        Self {
-            folder: index.join("units").join(format!("{number:05}")),
-        }
+        Self { folder: index.join("units").join(format!("{number:05}")) }
     }
 
     /// Makes the folder.
@@ -123,9 +121,7 @@ impl Unit {
     pub fn read_passages(&self) -> Result<Vec<Passage>> {
         let path = self.passages_path();
         let parse = |value: &serde_json::Value| parse_passage(value).ok();
-        read_lines(&path, |line| {
-            serde_json::from_str(line).ok().as_ref().and_then(parse)
-        })
+        read_lines(&path, |line| serde_json::from_str(line).ok().as_ref().and_then(parse))
     }
 
     /// Reads the passages' docids, one a line as they lie.
@@ -201,12 +197,7 @@ impl Unit {
             let expected = format!("{expected} sums and counts");
             return Err(DataError::unexpected(&path, expected, found).into());
         }
-        Ok(LayerSums {
-            langs,
-            sums,
-            counts,
-            rows,
-        })
+        Ok(LayerSums { langs, sums, counts, rows })
     }
 
     /// Reads a layer's questions, ordered by row.
@@ -279,12 +270,7 @@ impl SumBlock {
     /// Zero sums for some rows in some languages.
     pub fn new(langs: usize, rows: usize, dim: usize) -> Self {
         let (sums, counts) = (vec![0.0; langs * rows * dim], vec![0; langs * rows]);
-        Self {
-            dim,
-            rows,
-            sums,
-            counts,
-        }
+        Self { dim, rows, sums, counts }
     }
 
     /// Adds one question's embedding to its passage's sum in the `block`-th language.

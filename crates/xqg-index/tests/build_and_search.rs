@@ -43,10 +43,7 @@ fn contract() -> EncoderContract {
 fn vector(side: Side, text: &str) -> Vec<f32> {
     let key = blake3::hash(format!("{side:?} {text}").as_bytes());
     let mut bytes = [0u8; DIM * 2];
-    blake3::Hasher::new()
-        .update(key.as_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
+    blake3::Hasher::new().update(key.as_bytes()).finalize_xof().fill(&mut bytes);
     let number = |b: &[u8]| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32768.0;
     bytes.chunks_exact(2).map(number).collect()
 }
@@ -61,10 +58,7 @@ fn encode_with(
     }
     fail_after.set(fail_after.get() - 1);
     let values = texts.iter().flat_map(|t| vector(side, t)).collect();
-    Ok(Vectors {
-        values,
-        truncated: 0,
-    })
+    Ok(Vectors { values, truncated: 0 })
 }
 
 struct Collection {
@@ -83,19 +77,9 @@ impl Collection {
             .collect();
         fs::write(folder.path().join("corpus.jsonl"), corpus).unwrap();
         let langs = ["te", "ar", "ko"];
-        let question = |i: usize| {
-            (
-                i * 7 % (passages - 1),
-                langs[i % 3],
-                format!("question {i}"),
-            )
-        };
+        let question = |i: usize| (i * 7 % (passages - 1), langs[i % 3], format!("question {i}"));
         let questions: Vec<_> = (0..questions).map(question).collect();
-        let this = Self {
-            folder,
-            passages,
-            questions,
-        };
+        let this = Self { folder, passages, questions };
         this.write_questions("questions.jsonl", |_| true);
         this
     }
@@ -129,11 +113,7 @@ impl Collection {
         let left = Cell::new(batches);
         let run = |side: Side, texts: &[String]| encode_with(&left, side, texts);
         let contract = contract();
-        let encode = Encode {
-            contract: &contract,
-            model_path: Path::new("m"),
-            run: &run,
-        };
+        let encode = Encode { contract: &contract, model_path: Path::new("m"), run: &run };
         build(&self.path(out), options, encode, &mut |_| ())
     }
 
@@ -141,19 +121,10 @@ impl Collection {
         let left = Cell::new(batches);
         let run = |side: Side, texts: &[String]| encode_with(&left, side, texts);
         let contract = contract();
-        let encode = Encode {
-            contract: &contract,
-            model_path: Path::new("m"),
-            run: &run,
-        };
+        let encode = Encode { contract: &contract, model_path: Path::new("m"), run: &run };
         let queries = self.path(queries);
         let (side, bad_lines) = (Side::Query, BadLines::Stop);
-        let options = AddOptions {
-            queries,
-            side,
-            bad_lines,
-            force: false,
-        };
+        let options = AddOptions { queries, side, bad_lines, force: false };
         add(&self.path(index), &options, encode, &mut |_| ())
     }
 
@@ -169,9 +140,7 @@ impl Collection {
         let mut sums: BTreeMap<&str, (Vec<f32>, u32)> = BTreeMap::new();
         for (_, lang, text) in self.questions.iter().filter(|q| q.0 == row) {
             let (sum, n) = sums.entry(lang).or_insert((vec![0.0; DIM], 0));
-            sum.iter_mut()
-                .zip(vector(Side::Query, text))
-                .for_each(|(s, x)| *s += x);
+            sum.iter_mut().zip(vector(Side::Query, text)).for_each(|(s, x)| *s += x);
             *n += 1;
         }
         let query = query.map(|q| q.parse().unwrap());
@@ -179,11 +148,7 @@ impl Collection {
             .iter()
             .map(|(lang, (sum, count))| {
                 let weight = options.langs.weight(lang.parse().unwrap(), query);
-                LangSum {
-                    weight,
-                    sum,
-                    count: *count,
-                }
+                LangSum { weight, sum, count: *count }
             })
             .collect();
         let mut questions = vec![0.0; DIM];
@@ -198,9 +163,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            let below = files(&path)
-                .into_iter()
-                .map(|(n, b)| (format!("{name}/{n}"), b));
+            let below = files(&path).into_iter().map(|(n, b)| (format!("{name}/{n}"), b));
             all.extend(below);
         } else {
             all.insert(name, fs::read(&path).unwrap());
@@ -222,9 +185,7 @@ fn plain(alphas: &[f32]) -> SearchOptions {
 fn queries(n: usize) -> (Vec<String>, Vec<Option<xqg_data::lang::Lang>>, Vec<f32>) {
     let qids = (0..n).map(|i| format!("q{i}")).collect();
     let langs = (0..n).map(|i| [Some("te"), Some("ko"), None][i % 3].map(|l| l.parse().unwrap()));
-    let vectors = (0..n)
-        .flat_map(|i| vector(Side::Query, &format!("asked {i}")))
-        .collect();
+    let vectors = (0..n).flat_map(|i| vector(Side::Query, &format!("asked {i}"))).collect();
     (qids, langs.collect(), vectors)
 }
 
@@ -233,26 +194,14 @@ fn a_build_killed_at_any_batch_ends_with_the_same_bytes() {
     let collection = Collection::new(30, 50);
     let options = collection.options(Some("questions.jsonl"));
     let whole = collection.build("whole", &options, usize::MAX).unwrap();
-    assert_eq!(
-        (whole.passages, whole.questions, whole.encoded),
-        (30, 50, 80)
-    );
+    assert_eq!((whole.passages, whole.questions, whole.encoded), (30, 50, 80));
     for batches in 0..8 {
         let out = format!("killed-{batches}");
         assert!(collection.build(&out, &options, batches).is_err());
-        assert!(
-            !collection.path(&out).exists(),
-            "an unfinished index is not there yet"
-        );
+        assert!(!collection.path(&out).exists(), "an unfinished index is not there yet");
         let rest = collection.build(&out, &options, usize::MAX).unwrap();
-        assert!(
-            batches == 0 || rest.encoded < 80,
-            "finished units are not encoded again"
-        );
-        assert_eq!(
-            files(&collection.path(&out)),
-            files(&collection.path("whole"))
-        );
+        assert!(batches == 0 || rest.encoded < 80, "finished units are not encoded again");
+        assert_eq!(files(&collection.path(&out)), files(&collection.path("whole")));
     }
 }
 
@@ -264,23 +213,15 @@ fn shards_merge_to_the_same_bytes() {
     let parts: Vec<PathBuf> = (1..=3)
         .map(|number| {
             let shard = Shard { number, of: 3 };
-            let part = BuildOptions {
-                shard,
-                ..options.clone()
-            };
-            collection
-                .build(&format!("part-{number}"), &part, usize::MAX)
-                .unwrap();
+            let part = BuildOptions { shard, ..options.clone() };
+            collection.build(&format!("part-{number}"), &part, usize::MAX).unwrap();
             collection.path(&format!("part-{number}"))
         })
         .collect();
     assert!(merge(&collection.path("two"), &parts[..2], false).is_err());
     assert!(!collection.path("two").exists());
     merge(&collection.path("merged"), &parts, false).unwrap();
-    assert_eq!(
-        files(&collection.path("merged")),
-        files(&collection.path("whole"))
-    );
+    assert_eq!(files(&collection.path("merged")), files(&collection.path("whole")));
 }
 
 #[test]
@@ -288,17 +229,10 @@ fn added_questions_count_like_built_ones_and_touch_nothing() {
     let collection = Collection::new(20, 40);
     collection.write_questions("first.jsonl", |lang| lang != "te");
     collection.write_questions("second.jsonl", |lang| lang == "te");
-    collection
-        .build("whole", &collection.options(Some("questions.jsonl")), 99)
-        .unwrap();
-    collection
-        .build("grown", &collection.options(Some("first.jsonl")), 99)
-        .unwrap();
+    collection.build("whole", &collection.options(Some("questions.jsonl")), 99).unwrap();
+    collection.build("grown", &collection.options(Some("first.jsonl")), 99).unwrap();
     let before = files(&collection.path("grown"));
-    assert!(
-        collection.add("grown", "second.jsonl", 1).is_err(),
-        "killed"
-    );
+    assert!(collection.add("grown", "second.jsonl", 1).is_err(), "killed");
     collection.add("grown", "second.jsonl", 99).unwrap();
     let after = files(&collection.path("grown"));
     for (name, bytes) in before.iter().filter(|(name, _)| *name != "manifest.json") {
@@ -307,16 +241,10 @@ fn added_questions_count_like_built_ones_and_touch_nothing() {
     let names: Vec<&String> = after.keys().filter(|n| !n.starts_with("units")).collect();
     assert_eq!(names, ["manifest.json"], "nothing is left over");
     let (qids, langs, vectors) = queries(6);
-    let asked = QueryVectors {
-        qids: &qids,
-        langs: &langs,
-        vectors: &vectors,
-    };
+    let asked = QueryVectors { qids: &qids, langs: &langs, vectors: &vectors };
     let [whole, grown] = ["whole", "grown"].map(|name| {
         let index = Index::open(&collection.path(name)).unwrap();
-        search(&index, asked, &plain(&[0.4]), &mut |_| ())
-            .unwrap()
-            .remove(0)
+        search(&index, asked, &plain(&[0.4]), &mut |_| ()).unwrap().remove(0)
     });
     for (qid, docs) in whole.iter() {
         for (a, b) in docs.iter().zip(grown.get(qid).unwrap()) {
@@ -330,83 +258,34 @@ fn other_inputs_do_not_resume_and_bad_ones_leave_nothing() {
     let collection = Collection::new(20, 10);
     let options = collection.options(Some("questions.jsonl"));
     assert!(collection.build("out", &options, 2).is_err());
-    let other = BuildOptions {
-        dtype: Dtype::F16,
-        ..options.clone()
-    };
+    let other = BuildOptions { dtype: Dtype::F16, ..options.clone() };
     let error = collection.build("out", &other, 99).unwrap_err();
     assert!(matches!(error, IndexError::OtherPlan { .. }), "{error}");
-    collection
-        .build(
-            "out",
-            &BuildOptions {
-                force: true,
-                ..other
-            },
-            99,
-        )
-        .unwrap();
+    collection.build("out", &BuildOptions { force: true, ..other }, 99).unwrap();
     let before = files(&collection.path("out"));
-    assert!(
-        collection.build("out", &options, 99).is_err(),
-        "an index is there"
-    );
+    assert!(collection.build("out", &options, 99).is_err(), "an index is there");
     fs::write(
         collection.path("questions.jsonl"),
         "{\"docid\":\"nowhere\",\"lang\":\"te\",\"text\":\"x\"}\n",
     )
     .unwrap();
-    let error = collection.build(
-        "out",
-        &BuildOptions {
-            force: true,
-            ..options.clone()
-        },
-        99,
-    );
-    assert!(
-        error
-            .unwrap_err()
-            .to_string()
-            .contains("line 1: expected a docid of the passages")
-    );
+    let error = collection.build("out", &BuildOptions { force: true, ..options.clone() }, 99);
+    assert!(error.unwrap_err().to_string().contains("line 1: expected a docid of the passages"));
     assert_eq!(files(&collection.path("out")), before);
-    let skipping = BuildOptions {
-        bad_lines: BadLines::Skip,
-        force: true,
-        ..options
-    };
-    assert_eq!(
-        collection
-            .build("out", &skipping, 99)
-            .unwrap()
-            .skipped_questions
-            .total,
-        1
-    );
+    let skipping = BuildOptions { bad_lines: BadLines::Skip, force: true, ..options };
+    assert_eq!(collection.build("out", &skipping, 99).unwrap().skipped_questions.total, 1);
 }
 
 #[test]
 fn texts_come_back_by_row() {
     let collection = Collection::new(20, 40);
-    collection
-        .build("out", &collection.options(Some("questions.jsonl")), 99)
-        .unwrap();
+    collection.build("out", &collection.options(Some("questions.jsonl")), 99).unwrap();
     let index = Index::open(&collection.path("out")).unwrap();
     let rows = [13, 2, 13, 9];
-    let docids: Vec<String> = index
-        .passages(&rows)
-        .unwrap()
-        .into_iter()
-        .map(|p| p.docid)
-        .collect();
+    let docids: Vec<String> = index.passages(&rows).unwrap().into_iter().map(|p| p.docid).collect();
     assert_eq!(docids, ["p13", "p2", "p13", "p9"]);
     for (row, questions) in rows.iter().zip(index.questions(&rows).unwrap()) {
-        let expected = collection
-            .questions
-            .iter()
-            .filter(|q| q.0 == *row as usize)
-            .count();
+        let expected = collection.questions.iter().filter(|q| q.0 == *row as usize).count();
         assert_eq!(questions.len(), expected);
     }
 }
@@ -414,23 +293,13 @@ fn texts_come_back_by_row() {
 #[test]
 fn alpha_zero_is_the_index_without_questions_exactly() {
     let collection = Collection::new(30, 50);
-    collection
-        .build("with", &collection.options(Some("questions.jsonl")), 99)
-        .unwrap();
-    collection
-        .build("without", &collection.options(None), 99)
-        .unwrap();
+    collection.build("with", &collection.options(Some("questions.jsonl")), 99).unwrap();
+    collection.build("without", &collection.options(None), 99).unwrap();
     let (qids, langs, vectors) = queries(7);
-    let asked = QueryVectors {
-        qids: &qids,
-        langs: &langs,
-        vectors: &vectors,
-    };
+    let asked = QueryVectors { qids: &qids, langs: &langs, vectors: &vectors };
     let run = |name: &str| {
         let index = Index::open(&collection.path(name)).unwrap();
-        search(&index, asked, &plain(&[0.0]), &mut |_| ())
-            .unwrap()
-            .remove(0)
+        search(&index, asked, &plain(&[0.0]), &mut |_| ()).unwrap().remove(0)
     };
     assert_eq!(run("with"), run("without"));
 }

@@ -9,9 +9,7 @@ use std::time::Instant;
 use xqg_measure::words::word_tokenize;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let texts = stdin()
-        .lines()
-        .map(|line| Ok(serde_json::from_str::<String>(&line?)?));
+    let texts = stdin().lines().map(|line| Ok(serde_json::from_str::<String>(&line?)?));
     let texts = texts.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
     if std::env::args().any(|argument| argument == "--time") {
         return time(&texts);

@@ -21,14 +21,9 @@ pub fn interval(pairs: &[(&str, PairedDifference)], resampling: &Resampling) -> 
         strata.entry(lang).or_default().push(pair.term());
     }
     let strata: Vec<Vec<f64>> = strata.into_values().collect();
-    let salted = Resampling {
-        seed: resampling.seed ^ SALT,
-        ..*resampling
-    };
+    let salted = Resampling { seed: resampling.seed ^ SALT, ..*resampling };
     let draws = (0..resampling.resamples.get()).into_par_iter();
-    let mut sums: Vec<f64> = draws
-        .map(|draw| resampled_sum(&strata, draw, &salted))
-        .collect();
+    let mut sums: Vec<f64> = draws.map(|draw| resampled_sum(&strata, draw, &salted)).collect();
     sums.sort_by(f64::total_cmp);
     (quantile(&sums, 0.025), quantile(&sums, 0.975))
 }
@@ -73,15 +68,10 @@ mod tests {
 
     #[test]
     fn the_interval_of_a_mean_is_as_wide_as_theory_says() {
-        let pairs: Vec<_> = (0..400)
-            .map(|i| ("ar", pair(f64::from(i % 2), 1.0 / 400.0)))
-            .collect();
+        let pairs: Vec<_> = (0..400).map(|i| ("ar", pair(f64::from(i % 2), 1.0 / 400.0))).collect();
         let (low, high) = interval(&pairs, &Resampling::default());
         // Mean 0.5, standard error 0.025: 0.451 to 0.549; steps of 1/400.
-        assert!(
-            (low - 0.451).abs() < 0.003 && (high - 0.549).abs() < 0.003,
-            "{low} {high}"
-        );
+        assert!((low - 0.451).abs() < 0.003 && (high - 0.549).abs() < 0.003, "{low} {high}");
     }
 
     #[test]

@@ -74,11 +74,7 @@ pub enum MeasureError {
 
 fn list_missing(shown: &[String], total: usize) -> String {
     let more = total.saturating_sub(shown.len());
-    let tail = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{tail}", shown.join(", "))
 }
 

@@ -87,25 +87,12 @@ impl Evaluator {
         if unique.is_empty() {
             return Err(MeasureError::NoMeasure);
         }
-        let Sources {
-            qrels,
-            queries,
-            corpus,
-            answer_mode,
-        } = sources;
+        let Sources { qrels, queries, corpus, answer_mode } = sources;
         let answers = corpus
             .filter(|_| unique.iter().any(Measure::reads_answers))
             .map(|corpus| AnswerRecall::new(&queries, &corpus, answer_mode, word_tokenize));
-        let langs = queries
-            .into_iter()
-            .filter_map(|q| Some((q.qid, q.lang?)))
-            .collect();
-        Ok(Self {
-            measures: unique,
-            langs,
-            qrels,
-            answers,
-        })
+        let langs = queries.into_iter().filter_map(|q| Some((q.qid, q.lang?))).collect();
+        Ok(Self { measures: unique, langs, qrels, answers })
     }
 
     /// Evaluates one run.
@@ -129,15 +116,15 @@ impl Evaluator {
 
     fn load(&mut self, runs: &[&Run]) -> Result<(), MeasureError> {
         let limit = self.limits().into_iter().max().unwrap_or(0);
-        self.answers
-            .as_mut()
-            .map_or(Ok(()), |answers| answers.load(runs, limit))
+        self.answers.as_mut().map_or(Ok(()), |answers| answers.load(runs, limit))
     }
 
     /// The limits in tokens of the answer measures, in the order of the measures.
     fn limits(&self) -> Vec<usize> {
         let limit = |m: &Measure| match m {
-            Measure::AnswerRecall { kilotokens } => Some(kilotokens.get() as usize * 1000),
+            Measure::AnswerRecall { kilotokens } => {
+                Some((kilotokens.get() as usize).saturating_mul(1000))
+            }
             _ => None,
         };
         self.measures.iter().filter_map(limit).collect()
@@ -148,11 +135,7 @@ impl Evaluator {
         let mut judged = self.judged_values(run, &mut warnings)?.into_iter();
         let mut answered = self.answer_values(run, &mut warnings)?.into_iter();
         let next = |m: &Measure| {
-            if m.reads_answers() {
-                answered.next()
-            } else {
-                judged.next()
-            }
+            if m.reads_answers() { answered.next() } else { judged.next() }
         };
         let measures: Vec<MeasureValues> = self.measures.iter().filter_map(next).collect();
         warnings.extend(without_lang(&measures));
@@ -160,11 +143,7 @@ impl Evaluator {
     }
 
     fn query(&self, qid: &str, value: f64) -> QueryValue {
-        QueryValue {
-            qid: qid.to_owned(),
-            lang: self.langs.get(qid).copied(),
-            value,
-        }
+        QueryValue { qid: qid.to_owned(), lang: self.langs.get(qid).copied(), value }
     }
 
     /// The values of the measures over qrels, in their order.
@@ -174,12 +153,8 @@ impl Evaluator {
         warnings: &mut Vec<Warning>,
     ) -> Result<Vec<MeasureValues>, MeasureError> {
         let wanted = self.measures.iter().filter(|m| !m.reads_answers());
-        let mut measures: Vec<MeasureValues> = wanted
-            .map(|&measure| MeasureValues {
-                measure,
-                queries: Vec::new(),
-            })
-            .collect();
+        let mut measures: Vec<MeasureValues> =
+            wanted.map(|&measure| MeasureValues { measure, queries: Vec::new() }).collect();
         let (Some(qrels), Some(first)) = (&self.qrels, measures.first()) else {
             return Ok(measures);
         };
@@ -206,34 +181,20 @@ impl Evaluator {
         run: &Run,
         warnings: &mut Vec<Warning>,
     ) -> Result<Vec<MeasureValues>, MeasureError> {
-        let measures: Vec<Measure> = self
-            .measures
-            .iter()
-            .copied()
-            .filter(Measure::reads_answers)
-            .collect();
+        let measures: Vec<Measure> =
+            self.measures.iter().copied().filter(Measure::reads_answers).collect();
         let (Some(answers), Some(&measure)) = (&self.answers, measures.first()) else {
             return Ok(Vec::new());
         };
         if !answers.shares_a_question(run) {
             let source_name = "questions with answers";
-            return Err(MeasureError::NothingShared {
-                measure,
-                source_name,
-            });
+            return Err(MeasureError::NothingShared { measure, source_name });
         }
         let scores = answers.score(run, &self.limits());
-        let values = measures
-            .iter()
-            .enumerate()
-            .map(|(i, &measure)| MeasureValues {
-                measure,
-                queries: scores
-                    .hits
-                    .iter()
-                    .map(|(qid, hits)| self.query(qid, bit(hits, i)))
-                    .collect(),
-            });
+        let values = measures.iter().enumerate().map(|(i, &measure)| MeasureValues {
+            measure,
+            queries: scores.hits.iter().map(|(qid, hits)| self.query(qid, bit(hits, i))).collect(),
+        });
         let values = values.collect();
         warnings.extend(answer_warnings(answers, scores, &measures));
         Ok(values)
@@ -257,16 +218,9 @@ fn bit(hits: &[bool], i: usize) -> f64 {
 
 fn qrels_warnings(run: &Run, qrels: &Qrels) -> impl Iterator<Item = Warning> {
     let judged = || qrels.iter();
-    let missing = judged()
-        .filter(|(qid, _)| run.get(qid).is_none())
-        .map(|(qid, _)| qid);
-    let nothing = judged()
-        .filter(|(_, j)| j.values().all(|&grade| grade <= 0))
-        .map(|(qid, _)| qid);
-    let extra = run
-        .iter()
-        .map(|(qid, _)| qid)
-        .filter(|qid| qrels.get(qid).is_none());
+    let missing = judged().filter(|(qid, _)| run.get(qid).is_none()).map(|(qid, _)| qid);
+    let nothing = judged().filter(|(_, j)| j.values().all(|&grade| grade <= 0)).map(|(qid, _)| qid);
+    let extra = run.iter().map(|(qid, _)| qid).filter(|qid| qrels.get(qid).is_none());
     let owned = |qids: Vec<&str>| qids.into_iter().map(str::to_owned).collect();
     [
         (WarningKind::MissingScoredZero, owned(missing.collect())),
@@ -302,10 +256,8 @@ fn answer_warnings(
 fn without_lang(measures: &[MeasureValues]) -> Option<Warning> {
     let queries = || measures.iter().flat_map(|m| &m.queries);
     queries().any(|q| q.lang.is_some()).then_some(())?;
-    let mut qids: Vec<String> = queries()
-        .filter(|q| q.lang.is_none())
-        .map(|q| q.qid.clone())
-        .collect();
+    let mut qids: Vec<String> =
+        queries().filter(|q| q.lang.is_none()).map(|q| q.qid.clone()).collect();
     qids.sort_unstable();
     qids.dedup();
     warn_about(WarningKind::NoLanguage, qids)
@@ -318,22 +270,13 @@ mod tests {
 
     fn query(qid: &str, lang: &str, answer: &str) -> Query {
         let answers = vec![answer.to_owned()];
-        Query {
-            qid: qid.to_owned(),
-            lang: lang.parse().ok(),
-            text: "?".to_owned(),
-            answers,
-        }
+        Query { qid: qid.to_owned(), lang: lang.parse().ok(), text: "?".to_owned(), answers }
     }
 
     fn run(qids: &[&str]) -> Run {
         let mut run = Run::default();
-        let doc = ScoredDoc {
-            docid: "d".to_owned(),
-            score: 1.0,
-        };
-        qids.iter()
-            .for_each(|qid| run.insert(qid, vec![doc.clone()]));
+        let doc = ScoredDoc { docid: "d".to_owned(), score: 1.0 };
+        qids.iter().for_each(|qid| run.insert(qid, vec![doc.clone()]));
         run
     }
 
@@ -350,12 +293,7 @@ mod tests {
         qrels.insert("q2", "e", 1);
         let queries = vec![query("q1", "ar", "Nile"), query("q2", "", "Rhine")];
         let answer_mode = AnswerMode::Strict;
-        Sources {
-            qrels: Some(qrels),
-            queries,
-            corpus: Some(corpus),
-            answer_mode,
-        }
+        Sources { qrels: Some(qrels), queries, corpus: Some(corpus), answer_mode }
     }
 
     #[test]
@@ -377,10 +315,7 @@ mod tests {
         assert_eq!((by_lang["ar"].mean, by_lang["und"].mean), (1.0, 0.0));
         let kinds: Vec<&WarningKind> = evaluation.warnings.iter().map(|w| &w.kind).collect();
         assert_eq!(kinds, [&WarningKind::NoLanguage]);
-        let sources = Sources {
-            queries: Vec::new(),
-            ..sources(&folder)
-        };
+        let sources = Sources { queries: Vec::new(), ..sources(&folder) };
         let evaluation = evaluate(&measures("P@1"), sources, &run(&["q1", "q2"])).unwrap();
         assert_eq!(evaluation.warnings, []);
     }
@@ -390,43 +325,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let full = || sources(&folder);
         for (names, sources, needs) in [
-            (
-                "MAP",
-                Sources {
-                    qrels: None,
-                    ..full()
-                },
-                "qrels",
-            ),
-            (
-                "R@2kt",
-                Sources {
-                    corpus: None,
-                    ..full()
-                },
-                "the corpus that was searched",
-            ),
-            (
-                "R@2kt",
-                Sources {
-                    queries: Vec::new(),
-                    ..full()
-                },
-                "queries with answers",
-            ),
+            ("MAP", Sources { qrels: None, ..full() }, "qrels"),
+            ("R@2kt", Sources { corpus: None, ..full() }, "the corpus that was searched"),
+            ("R@2kt", Sources { queries: Vec::new(), ..full() }, "queries with answers"),
         ] {
-            let error = Evaluator::new(&measures(names), sources)
-                .unwrap_err()
-                .to_string();
-            assert_eq!(
-                error,
-                format!("evaluating {names}: expected {needs}, found none")
-            );
+            let error = Evaluator::new(&measures(names), sources).unwrap_err().to_string();
+            assert_eq!(error, format!("evaluating {names}: expected {needs}, found none"));
         }
-        assert!(matches!(
-            Evaluator::new(&[], full()),
-            Err(MeasureError::NoMeasure)
-        ));
+        assert!(matches!(Evaluator::new(&[], full()), Err(MeasureError::NoMeasure)));
     }
 
     #[test]
@@ -434,10 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for name in ["MAP", "R@2kt"] {
             let error = evaluate(&measures(name), sources(&folder), &run(&["x"])).unwrap_err();
-            assert!(
-                matches!(error, MeasureError::NothingShared { .. }),
-                "{name}"
-            );
+            assert!(matches!(error, MeasureError::NothingShared { .. }), "{name}");
         }
     }
 }

@@ -90,10 +90,7 @@ pub(crate) fn averages(values: impl Iterator<Item = (&'static str, f64)>) -> Ave
         n += 1;
     }));
     let langs: f64 = by_lang.values().map(|lang| lang.mean).sum();
-    Averages {
-        mean: sum / n.max(1) as f64,
-        macro_mean: langs / by_lang.len().max(1) as f64,
-    }
+    Averages { mean: sum / n.max(1) as f64, macro_mean: langs / by_lang.len().max(1) as f64 }
 }
 
 /// The mean of each language.
@@ -106,9 +103,7 @@ pub(crate) fn means_by_lang(
         lang.mean += value;
         lang.n += 1;
     }
-    langs
-        .values_mut()
-        .for_each(|lang| lang.mean /= lang.n as f64);
+    langs.values_mut().for_each(|lang| lang.mean /= lang.n as f64);
     langs
 }
 
@@ -123,11 +118,7 @@ pub struct EvaluationJson<'a> {
 
 impl Serialize for Evaluation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        EvaluationJson {
-            evaluation: self,
-            per_query: false,
-        }
-        .serialize(serializer)
+        EvaluationJson { evaluation: self, per_query: false }.serialize(serializer)
     }
 }
 
@@ -162,10 +153,7 @@ struct Summary {
 
 impl Summary {
     fn of(values: &MeasureValues) -> Self {
-        Self {
-            averages: values.averages(),
-            by_lang: values.by_lang(),
-        }
+        Self { averages: values.averages(), by_lang: values.by_lang() }
     }
 }
 
@@ -188,24 +176,13 @@ mod tests {
             lang: lang.parse().ok(),
             value,
         };
-        let values = [
-            ("q1", "te", 1.0),
-            ("q2", "ar", 0.0),
-            ("q3", "ar", 0.5),
-            ("q4", "", 0.5),
-        ];
+        let values = [("q1", "te", 1.0), ("q2", "ar", 0.0), ("q3", "ar", 0.5), ("q4", "", 0.5)];
         let of = |name: &str| MeasureValues {
             measure: name.parse().unwrap(),
             queries: values.map(query).to_vec(),
         };
-        let warning = Warning {
-            kind: WarningKind::NotJudged,
-            qids: vec!["x".to_owned()],
-        };
-        Evaluation {
-            measures: vec![of("R@2kt"), of("MAP")],
-            warnings: vec![warning],
-        }
+        let warning = Warning { kind: WarningKind::NotJudged, qids: vec!["x".to_owned()] };
+        Evaluation { measures: vec![of("R@2kt"), of("MAP")], warnings: vec![warning] }
     }
 
     #[test]
@@ -217,14 +194,11 @@ mod tests {
                        \"und\":{\"mean\":0.5,\"n\":1}}}";
         let expected = format!(
             "{{\"measures\":{{\"R@2kt\":{summary},\"MAP\":{summary}}},\
-             \"warnings\":[\"1 queries of the run without judgments, not counted: x\"]}}"
+             \"warnings\":[\"queries of the run without judgments, not counted: 1 (x)\"]}}"
         );
         assert_eq!(json, expected);
         evaluation.measures.truncate(1);
-        let with = EvaluationJson {
-            evaluation: &evaluation,
-            per_query: true,
-        };
+        let with = EvaluationJson { evaluation: &evaluation, per_query: true };
         let json = serde_json::to_string(&with).unwrap();
         let per_query = r#""per_query":{"R@2kt":{"q1":1.0,"q2":0.0,"q3":0.5,"q4":0.5}}}"#;
         assert!(json.ends_with(per_query), "{json}");
@@ -232,16 +206,7 @@ mod tests {
 
     #[test]
     fn no_query_gives_zeros_instead_of_nan() {
-        let none = MeasureValues {
-            measure: "MAP".parse().unwrap(),
-            queries: Vec::new(),
-        };
-        assert_eq!(
-            none.averages(),
-            Averages {
-                mean: 0.0,
-                macro_mean: 0.0
-            }
-        );
+        let none = MeasureValues { measure: "MAP".parse().unwrap(), queries: Vec::new() };
+        assert_eq!(none.averages(), Averages { mean: 0.0, macro_mean: 0.0 });
     }
 }

@@ -8,6 +8,7 @@
 pub mod answer_recall;
 pub mod bootstrap;
 pub mod compare;
+pub mod comparison;
 pub mod error;
 pub mod evaluate;
 pub mod evaluation;

@@ -76,9 +76,7 @@ impl FromStr for Measure {
             Some((name, depth)) => (name, Some(depth)),
             None => (lower.as_str(), None),
         };
-        parse(name, depth).ok_or_else(|| MeasureError::UnknownMeasure {
-            found: text.to_owned(),
-        })
+        parse(name, depth).ok_or_else(|| MeasureError::UnknownMeasure { found: text.to_owned() })
     }
 }
 
@@ -107,10 +105,7 @@ fn parse(name: &str, depth: Option<&str>) -> Option<Measure> {
 
 /// A whole number above zero, digits only.
 fn number(text: &str) -> Option<NonZeroU32> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -161,14 +156,9 @@ mod tests {
 
     #[test]
     fn unknown_names_are_answered_with_the_known_forms() {
-        for text in [
-            "", "R@0", "R@", "R@kt", "P@2kt", "MAP@5", "nDCG", "R@+5", "R@-1", "F1",
-        ] {
+        for text in ["", "R@0", "R@", "R@kt", "P@2kt", "MAP@5", "nDCG", "R@+5", "R@-1", "F1"] {
             let error = text.parse::<Measure>().unwrap_err().to_string();
-            assert!(
-                error.contains("nDCG@10") && error.contains("R@2kt"),
-                "{text}: {error}"
-            );
+            assert!(error.contains("nDCG@10") && error.contains("R@2kt"), "{text}: {error}");
             assert!(error.ends_with(&format!("found `{text}`")));
         }
     }

@@ -32,14 +32,8 @@ impl JoinedTokens {
     /// Joins the tokens of a text.
     pub fn of(text: &str, tokenize: Tokenize) -> Self {
         let tokens = tokenize(text);
-        debug_assert!(
-            tokens.iter().all(|t| !t.contains(' ')),
-            "a token holds no space"
-        );
-        Self {
-            count: tokens.len(),
-            text: tokens.join(" "),
-        }
+        debug_assert!(tokens.iter().all(|t| !t.contains(' ')), "a token holds no space");
+        Self { count: tokens.len(), text: tokens.join(" ") }
     }
 
     /// The number of tokens.
@@ -69,9 +63,7 @@ impl JoinedTokens {
         let Some(border) = limit.checked_sub(1) else {
             return 0;
         };
-        memchr_iter(b' ', self.text.as_bytes())
-            .nth(border)
-            .unwrap_or(self.text.len())
+        memchr_iter(b' ', self.text.as_bytes()).nth(border).unwrap_or(self.text.len())
     }
 }
 
@@ -86,11 +78,7 @@ pub struct TokenizedPassages {
 impl TokenizedPassages {
     /// No passage yet; the corpus file is opened by [`load`](Self::load).
     pub fn new(corpus: &Path, tokenize: Tokenize) -> Self {
-        Self {
-            corpus: corpus.to_path_buf(),
-            tokenize,
-            passages: HashMap::new(),
-        }
+        Self { corpus: corpus.to_path_buf(), tokenize, passages: HashMap::new() }
     }
 
     /// A passage that was loaded before.
@@ -117,29 +105,19 @@ impl TokenizedPassages {
             }
         }
         self.keep(&mut batch);
-        if wanted.is_empty() {
-            Ok(())
-        } else {
-            Err(self.unknown(&wanted))
-        }
+        if wanted.is_empty() { Ok(()) } else { Err(self.unknown(&wanted)) }
     }
 
     fn keep(&mut self, batch: &mut Vec<(String, String)>) {
         let tokenize = self.tokenize;
-        let joined = batch
-            .par_drain(..)
-            .map(|(id, text)| (id, JoinedTokens::of(&text, tokenize)));
+        let joined = batch.par_drain(..).map(|(id, text)| (id, JoinedTokens::of(&text, tokenize)));
         self.passages.par_extend(joined);
     }
 
     fn unknown(&self, missing: &BTreeSet<&str>) -> MeasureError {
         MeasureError::UnknownPassages {
             corpus: self.corpus.clone(),
-            shown: missing
-                .iter()
-                .take(SHOWN_PROBLEMS)
-                .map(|&id| id.to_owned())
-                .collect(),
+            shown: missing.iter().take(SHOWN_PROBLEMS).map(|&id| id.to_owned()).collect(),
             total: missing.len(),
         }
     }
@@ -165,10 +143,7 @@ mod tests {
         passages.load(BTreeSet::from(["b"])).unwrap();
         assert_eq!(passages.get("b").unwrap().text(), "one two");
         assert!(passages.get("a").is_none());
-        let error = passages
-            .load(BTreeSet::from(["a", "x", "y"]))
-            .unwrap_err()
-            .to_string();
+        let error = passages.load(BTreeSet::from(["a", "x", "y"])).unwrap_err().to_string();
         assert!(error.contains("found no x, y"), "{error}");
     }
 

@@ -6,51 +6,47 @@
 //! of [`Evaluation`](crate::evaluation::Evaluation) and of [`Comparison`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
-use crate::compare::{Average, ComparedMeasure, Comparison, Named, SIGNIFICANT_BELOW, TestRecord};
+use crate::compare::Named;
+use crate::comparison::{Average, ComparedMeasure, Comparison, SIGNIFICANT_BELOW, TestRecord};
 use crate::evaluation::{Averages, LangMean, MeasureValues, NO_LANG};
 use crate::measure::Measure;
 use crate::table::Table;
+use crate::warning::{RunWarning, share};
 
 /// Runs side by side: a table for each measure where languages are known, otherwise one table with
 /// a column for each measure. All must have been evaluated by the measures of the first.
 pub fn evaluation_table(runs: &[Named<'_>]) -> String {
     let measures = || runs.iter().flat_map(|run| &run.evaluation.measures);
-    let langs: BTreeSet<&'static str> = measures()
-        .flat_map(|m| &m.queries)
-        .map(|query| query.lang_code())
-        .collect();
-    let mut text = if langs.iter().all(|&lang| lang == NO_LANG) {
+    let langs: BTreeSet<&'static str> =
+        measures().flat_map(|m| &m.queries).map(|query| query.lang_code()).collect();
+    let text = if langs.iter().all(|&lang| lang == NO_LANG) {
         measures_as_columns(runs)
     } else {
         let first = runs.first().map_or(&[][..], |run| &run.evaluation.measures);
-        let blocks: Vec<String> = first
-            .iter()
-            .map(|m| langs_as_columns(m.measure, runs, &langs))
-            .collect();
+        let blocks: Vec<String> =
+            first.iter().map(|m| langs_as_columns(m.measure, runs, &langs)).collect();
         blocks.join("\n")
     };
+    let mut warnings = Vec::new();
     for run in runs {
-        for warning in &run.evaluation.warnings {
-            let _ = writeln!(text, "warning: {}: {warning}", run.name);
-        }
+        run.evaluation.warnings.iter().for_each(|w| share(&mut warnings, run.name, w));
     }
-    text
+    text + &warning_lines(&warnings)
+}
+
+fn warning_lines(warnings: &[RunWarning]) -> String {
+    warnings.iter().map(|warning| format!("warning: {warning}\n")).collect()
 }
 
 fn measures_as_columns(runs: &[Named<'_>]) -> String {
     let mut table = Table::default();
     let first = runs.first().map_or(&[][..], |run| &run.evaluation.measures);
-    let heads = first
-        .iter()
-        .map(|m| format!("{}{}", m.measure, Scale::of(m.measure).mark()));
+    let heads = first.iter().map(|m| format!("{}{}", m.measure, Scale::of(m.measure).mark()));
     table.row("", heads.chain(["queries".to_owned()]));
     for run in runs {
         let measures = &run.evaluation.measures;
-        let means = measures
-            .iter()
-            .map(|m| Scale::of(m.measure).value(m.averages().mean));
+        let means = measures.iter().map(|m| Scale::of(m.measure).value(m.averages().mean));
         let queries = measures.first().map_or(0, |m| m.queries.len()).to_string();
         table.row(run.name, means.chain([queries]));
     }
@@ -64,21 +60,10 @@ fn langs_as_columns(
 ) -> String {
     let scale = Scale::of(measure);
     let mut table = Table::default();
-    table.row(
-        "",
-        langs
-            .iter()
-            .copied()
-            .chain(["macro", "mean"])
-            .map(str::to_owned),
-    );
+    table.row("", langs.iter().copied().chain(["macro", "mean"]).map(str::to_owned));
     let mut counted = None;
     for run in runs {
-        let values = run
-            .evaluation
-            .measures
-            .iter()
-            .filter(|m| m.measure == measure);
+        let values = run.evaluation.measures.iter().filter(|m| m.measure == measure);
         for values in values {
             let counts = counts(values, langs);
             if counted.as_ref() != Some(&counts) {
@@ -95,26 +80,14 @@ fn langs_as_columns(
 fn counts(values: &MeasureValues, langs: &BTreeSet<&'static str>) -> Vec<String> {
     let by_lang = values.by_lang();
     let count = |lang: &&str| by_lang.get(lang).map_or(0, |lang| lang.n).to_string();
-    langs
-        .iter()
-        .map(count)
-        .chain([String::new(), values.queries.len().to_string()])
-        .collect()
+    langs.iter().map(count).chain([String::new(), values.queries.len().to_string()]).collect()
 }
 
 fn values_row(values: &MeasureValues, langs: &BTreeSet<&'static str>, scale: Scale) -> Vec<String> {
     let by_lang: BTreeMap<&'static str, LangMean> = values.by_lang();
     let Averages { mean, macro_mean } = values.averages();
-    let cell = |lang: &&str| {
-        by_lang
-            .get(lang)
-            .map_or("-".to_owned(), |m| scale.value(m.mean))
-    };
-    langs
-        .iter()
-        .map(cell)
-        .chain([scale.value(macro_mean), scale.value(mean)])
-        .collect()
+    let cell = |lang: &&str| by_lang.get(lang).map_or("-".to_owned(), |m| scale.value(m.mean));
+    langs.iter().map(cell).chain([scale.value(macro_mean), scale.value(mean)]).collect()
 }
 
 /// A table for each measure and run, with the test that stands behind the stars.
@@ -123,19 +96,12 @@ pub fn comparison_table(comparison: &Comparison) -> String {
     for run in &comparison.runs {
         for measure in &run.measures {
             let names = [comparison.baseline.as_str(), run.name.as_str()];
-            text.push_str(&measure_block(
-                names,
-                measure,
-                comparison.test.settings.average,
-            ));
+            text.push_str(&measure_block(names, measure, comparison.test.settings.average));
             text.push('\n');
         }
     }
     text.push_str(&test_lines(&comparison.test));
-    for warning in &comparison.warnings {
-        let _ = writeln!(text, "warning: {warning}");
-    }
-    text
+    text + &warning_lines(&comparison.warnings)
 }
 
 fn measure_block(names: [&str; 2], m: &ComparedMeasure, average: Average) -> String {
@@ -147,11 +113,7 @@ fn measure_block(names: [&str; 2], m: &ComparedMeasure, average: Average) -> Str
         langs_compared(names, m, average)
     };
     let (from, to, by) = match average {
-        Average::Macro => (
-            m.baseline.macro_mean,
-            m.run.macro_mean,
-            m.difference.macro_mean,
-        ),
+        Average::Macro => (m.baseline.macro_mean, m.run.macro_mean, m.difference.macro_mean),
         Average::Mean => (m.baseline.mean, m.run.mean, m.difference.mean),
     };
     let name = average_name(average);
@@ -190,40 +152,18 @@ fn langs_compared([baseline, run]: [&str; 2], m: &ComparedMeasure, average: Aver
         Average::Mean => (None, Some(m.p_holm)),
     };
     let of = |value, p: Option<f64>| difference(value, p.unwrap_or(1.0));
-    let overall = [
-        of(m.difference.macro_mean, macro_p),
-        of(m.difference.mean, mean_p),
-    ];
+    let overall = [of(m.difference.macro_mean, macro_p), of(m.difference.mean, mean_p)];
     let overall_p = [macro_p, mean_p].map(|p| p.map_or(String::new(), p_cell));
     let heads = m.by_lang.keys().copied().chain(["macro", "mean"]);
     let counts = langs().map(|lang| format!("{} ", lang.n));
 
     let mut table = Table::default();
     table.row("", heads.map(|head| format!("{head} ")));
-    table.row(
-        "queries",
-        counts.chain([String::new(), format!("{} ", m.n)]),
-    );
-    table.row(
-        baseline,
-        langs()
-            .map(|lang| value(lang.baseline))
-            .chain(averages(&m.baseline)),
-    );
-    table.row(
-        run,
-        langs().map(|lang| value(lang.run)).chain(averages(&m.run)),
-    );
-    table.row(
-        "difference",
-        langs()
-            .map(|l| difference(l.difference, l.p_holm))
-            .chain(overall),
-    );
-    table.row(
-        "p after Holm",
-        langs().map(|lang| p_cell(lang.p_holm)).chain(overall_p),
-    );
+    table.row("queries", counts.chain([String::new(), format!("{} ", m.n)]));
+    table.row(baseline, langs().map(|lang| value(lang.baseline)).chain(averages(&m.baseline)));
+    table.row(run, langs().map(|lang| value(lang.run)).chain(averages(&m.run)));
+    table.row("difference", langs().map(|l| difference(l.difference, l.p_holm)).chain(overall));
+    table.row("p after Holm", langs().map(|lang| p_cell(lang.p_holm)).chain(overall_p));
     table.render()
 }
 
@@ -270,11 +210,7 @@ fn star(p_holm: f64) -> &'static str {
 
 /// A p value with three decimals, and the space under the stars.
 fn p_cell(p: f64) -> String {
-    if p < 0.0005 {
-        "<.001 ".to_owned()
-    } else {
-        format!("{p:.3} ")
-    }
+    if p < 0.0005 { "<.001 ".to_owned() } else { format!("{p:.3} ") }
 }
 
 /// How the field prints a measure.
@@ -288,11 +224,7 @@ enum Scale {
 
 impl Scale {
     fn of(measure: Measure) -> Self {
-        if measure.reads_answers() {
-            Self::Percent
-        } else {
-            Self::Share
-        }
+        if measure.reads_answers() { Self::Percent } else { Self::Share }
     }
 
     fn name(self) -> &'static str {

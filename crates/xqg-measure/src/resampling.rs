@@ -17,10 +17,7 @@ pub struct Resampling {
 impl Default for Resampling {
     /// 10,000 resamples: the smallest p is then 0.0001.
     fn default() -> Self {
-        Self {
-            resamples: NonZeroU32::new(10_000).expect("ten thousand is not zero"),
-            seed: 42,
-        }
+        Self { resamples: NonZeroU32::new(10_000).expect("ten thousand is not zero"), seed: 42 }
     }
 }
 
@@ -60,13 +57,8 @@ mod tests {
         let mut counts = [0u32; 7];
         (0..70_000).for_each(|i| counts[resampling.index(3, i, 7)] += 1);
         // 10,000 each, standard deviation 93: five of them on each side.
-        assert!(
-            counts.iter().all(|&c| (9_537..10_463).contains(&c)),
-            "{counts:?}"
-        );
-        let ones: u32 = (0..10_000)
-            .map(|r| resampling.bits(r, 0).count_ones())
-            .sum();
+        assert!(counts.iter().all(|&c| (9_537..10_463).contains(&c)), "{counts:?}");
+        let ones: u32 = (0..10_000).map(|r| resampling.bits(r, 0).count_ones()).sum();
         assert!((318_000..322_000).contains(&ones), "{ones} of 640,000 bits");
     }
 }

@@ -36,11 +36,7 @@ impl PairedDifference {
 /// resamples at least as extreme, which never gives 0 (Phipson and Smyth 2010). Without any
 /// difference it is 1.
 pub fn permutation_p(pairs: &[PairedDifference], resampling: &Resampling) -> f64 {
-    let terms: Vec<f64> = pairs
-        .iter()
-        .map(PairedDifference::term)
-        .filter(|&t| t != 0.0)
-        .collect();
+    let terms: Vec<f64> = pairs.iter().map(PairedDifference::term).filter(|&t| t != 0.0).collect();
     // Sums of the same terms in another order differ in their last bits and must count as equal.
     let slack = 1e-12 * terms.iter().map(|t| t.abs()).sum::<f64>();
     let observed = terms.iter().sum::<f64>().abs() - slack;
@@ -87,9 +83,7 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut corrected = vec![1.0; p_values.len()];
     let mut least: f64 = 0.0;
     for (rank, &i) in order.iter().enumerate() {
-        least = least
-            .max((p_values.len() - rank) as f64 * p_values[i])
-            .min(1.0);
+        least = least.max((p_values.len() - rank) as f64 * p_values[i]).min(1.0);
         corrected[i] = least;
     }
     corrected
@@ -102,10 +96,7 @@ mod tests {
 
     fn pairs(differences: &[f64]) -> Vec<PairedDifference> {
         let weight = 1.0 / differences.len() as f64;
-        differences
-            .iter()
-            .map(|&difference| PairedDifference { difference, weight })
-            .collect()
+        differences.iter().map(|&difference| PairedDifference { difference, weight }).collect()
     }
 
     fn p(differences: &[f64]) -> f64 {
@@ -137,9 +128,7 @@ mod tests {
 
     #[test]
     fn sampling_agrees_with_enumeration() {
-        let values: Vec<f64> = (0..13)
-            .map(|i| f64::from(i * 7 % 11) / 10.0 - 0.3)
-            .collect();
+        let values: Vec<f64> = (0..13).map(|i| f64::from(i * 7 % 11) / 10.0 - 0.3).collect();
         let terms: Vec<f64> = values.iter().copied().filter(|v| *v != 0.0).collect();
         let observed = terms.iter().sum::<f64>().abs() - 1e-12;
         let exact = exact_p(&terms, observed);
@@ -147,10 +136,7 @@ mod tests {
         assert!(exact > 0.02 && exact < 0.98, "{exact} would test nothing");
         // Five standard errors of 10,000 draws.
         let error = (exact * (1.0 - exact) / 1e4).sqrt();
-        assert!(
-            (exact - sampled).abs() < 5.0 * error,
-            "exact {exact}, sampled {sampled}"
-        );
+        assert!((exact - sampled).abs() < 5.0 * error, "exact {exact}, sampled {sampled}");
     }
 
     #[test]
@@ -162,16 +148,15 @@ mod tests {
     }
 
     #[test]
+    fn the_smallest_sampled_p_is_one_over_the_resamples_and_the_run_itself() {
+        assert_eq!(p(&[1.0; 60]), 1.0 / 10_001.0);
+    }
+
+    #[test]
     fn threads_do_not_change_the_result() {
         let values: Vec<f64> = (0..100).map(|i| f64::from(i % 7) - 2.7).collect();
-        let alone = rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .build()
-            .unwrap();
-        let many = rayon::ThreadPoolBuilder::new()
-            .num_threads(5)
-            .build()
-            .unwrap();
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let many = rayon::ThreadPoolBuilder::new().num_threads(5).build().unwrap();
         assert_eq!(alone.install(|| p(&values)), many.install(|| p(&values)));
     }
 

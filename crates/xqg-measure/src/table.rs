@@ -17,32 +17,21 @@ pub struct Table {
 impl Table {
     /// Adds a row: its name and its cells. Rows may be of different lengths.
     pub fn row(&mut self, name: &str, cells: impl IntoIterator<Item = String>) {
-        self.rows
-            .push([shorten(name)].into_iter().chain(cells).collect());
+        self.rows.push([shorten(name)].into_iter().chain(cells).collect());
     }
 
     /// The table as lines of at most [`MAX_WIDTH`], each with its line end.
     pub fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column| {
-            self.cells(column)
-                .map(|c| c.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
+        let width = |column| self.cells(column).map(|c| c.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        let bands: Vec<String> = bands(&widths)
-            .into_iter()
-            .map(|band| self.band(&widths, band))
-            .collect();
+        let bands: Vec<String> =
+            bands(&widths).into_iter().map(|band| self.band(&widths, band)).collect();
         bands.join("\n")
     }
 
     fn cells(&self, column: usize) -> impl Iterator<Item = &str> {
-        self.rows
-            .iter()
-            .filter_map(move |row| row.get(column))
-            .map(String::as_str)
+        self.rows.iter().filter_map(move |row| row.get(column)).map(String::as_str)
     }
 
     /// The names and a range of the other columns.
@@ -81,11 +70,7 @@ fn bands(widths: &[usize]) -> Vec<std::ops::Range<usize>> {
 fn pad(cell: Option<&String>, width: Option<&usize>, left: bool) -> String {
     let cell = cell.map_or("", String::as_str);
     let width = width.copied().unwrap_or(0);
-    if left {
-        format!("{cell:<width$}")
-    } else {
-        format!("{cell:>width$}")
-    }
+    if left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
 }
 
 fn shorten(name: &str) -> String {
@@ -115,11 +100,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(lines.len(), 3);
         assert!(lines.iter().all(|line| line.chars().count() <= MAX_WIDTH));
-        assert!(
-            lines
-                .iter()
-                .all(|line| line.starts_with(&format!("{}…", "n".repeat(27))))
-        );
+        assert!(lines.iter().all(|line| line.starts_with(&format!("{}…", "n".repeat(27)))));
         assert!(lines[2].ends_with("000029"));
     }
 }

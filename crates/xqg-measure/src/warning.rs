@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::measure::Measure;
 
 /// How many query ids a printed warning names.
-const SHOWN_QIDS: usize = 5;
+const SHOWN_QIDS: usize = 3;
 
 /// A kind of oddity and the queries that show it; in JSON it is the text that is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,15 +52,9 @@ pub enum WarningKind {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.qids.len(), self.kind)?;
-        for (i, qid) in self.qids.iter().take(SHOWN_QIDS).enumerate() {
-            write!(f, "{}{qid}", if i == 0 { ": " } else { ", " })?;
-        }
-        if self.qids.len() > SHOWN_QIDS {
-            f.write_str(", …")
-        } else {
-            Ok(())
-        }
+        let shown: Vec<&str> = self.qids.iter().take(SHOWN_QIDS).map(String::as_str).collect();
+        let more = if self.qids.len() > SHOWN_QIDS { ", …" } else { "" };
+        write!(f, "{}: {} ({}{more})", self.kind, self.qids.len(), shown.join(", "))
     }
 }
 
@@ -81,15 +75,41 @@ impl fmt::Display for WarningKind {
             Self::NoAnswer => "questions without an answer to look for, not counted",
             Self::NoLanguage => "queries without a language, counted as `und`",
             Self::ShortRanking { measure } => {
-                return write!(
-                    f,
-                    "rankings too short for {measure}, scored on what there is"
-                );
+                return write!(f, "rankings too short for {measure}, scored on what there is");
             }
             Self::NotCompared { measure } => {
                 return write!(f, "queries with {measure} in one run only, not compared");
             }
         })
+    }
+}
+
+/// A warning and the runs it is about; in JSON it is the text that is printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunWarning {
+    /// The names of the runs that share it.
+    pub runs: Vec<String>,
+    /// The warning.
+    pub warning: Warning,
+}
+
+impl fmt::Display for RunWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.runs.join(", "), self.warning)
+    }
+}
+
+impl Serialize for RunWarning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Adds a warning about a run; one that is known from another run is shared with it.
+pub(crate) fn share(warnings: &mut Vec<RunWarning>, run: &str, warning: &Warning) {
+    match warnings.iter_mut().find(|known| known.warning == *warning) {
+        Some(known) => known.runs.push(run.to_owned()),
+        None => warnings.push(RunWarning { runs: vec![run.to_owned()], warning: warning.clone() }),
     }
 }
 
@@ -106,7 +126,7 @@ mod tests {
     fn long_lists_are_counted_but_not_printed() {
         let qids = (0..7).map(|i| format!("q{i}")).collect();
         let warning = warn_about(WarningKind::NotJudged, qids).unwrap();
-        let text = "7 queries of the run without judgments, not counted: q0, q1, q2, q3, q4, …";
+        let text = "queries of the run without judgments, not counted: 7 (q0, q1, q2, …)";
         assert_eq!(warning.to_string(), text);
         assert_eq!(warn_about(WarningKind::NotJudged, Vec::new()), None);
     }

@@ -1,10 +1,8 @@
 //! The tables and JSON of evaluations and comparisons, as they are printed.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
-use xqg_measure::compare::{Average, CompareSettings, Comparison, Named, compare};
+use xqg_measure::compare::{Named, compare};
+use xqg_measure::comparison::{Average, CompareSettings, Comparison};
 use xqg_measure::evaluation::{Evaluation, MeasureValues, QueryValue};
 use xqg_measure::report::{comparison_table, evaluation_table};
 use xqg_measure::warning::{Warning, WarningKind};
@@ -18,44 +16,25 @@ fn evaluation(measure: &str, values: impl Iterator<Item = (&'static str, bool)>)
         value: f64::from(u8::from(hit)),
     };
     let queries = values.enumerate().map(query).collect();
-    let measures = vec![MeasureValues {
-        measure: measure.parse().unwrap(),
-        queries,
-    }];
-    Evaluation {
-        measures,
-        warnings: Vec::new(),
-    }
+    let measures = vec![MeasureValues { measure: measure.parse().unwrap(), queries }];
+    Evaluation { measures, warnings: Vec::new() }
 }
 
 /// 100 questions for each language: the baseline hits 40; the run gains 14 more and loses 2, but in
 /// Japanese it loses 14 and gains 2.
 fn seven_languages(measure: &str) -> [Evaluation; 2] {
-    let all = || {
-        LANGS
-            .into_iter()
-            .flat_map(|lang| (0..100).map(move |i| (lang, i)))
-    };
+    let all = || LANGS.into_iter().flat_map(|lang| (0..100).map(move |i| (lang, i)));
     let hit = |(lang, i): (&'static str, i32)| {
         let lost = if lang == "ja" { 14 } else { 2 };
         (lang, (lost..40 + 16 - lost).contains(&i))
     };
-    [
-        evaluation(measure, all().map(|(l, i)| (l, i < 40))),
-        evaluation(measure, all().map(hit)),
-    ]
+    [evaluation(measure, all().map(|(l, i)| (l, i < 40))), evaluation(measure, all().map(hit))]
 }
 
 fn compared(measure: &str) -> Comparison {
     let [baseline, run] = seven_languages(measure);
-    let baseline = Named {
-        name: "xdr",
-        evaluation: &baseline,
-    };
-    let run = Named {
-        name: "xqg",
-        evaluation: &run,
-    };
+    let baseline = Named { name: "xdr", evaluation: &baseline };
+    let run = Named { name: "xqg", evaluation: &run };
     compare(baseline, &[run], CompareSettings::default()).unwrap()
 }
 
@@ -77,21 +56,13 @@ xqg     52.0 52.0 52.0 28.0 52.0 52.0 52.0  48.6 48.6
 #[test]
 fn without_languages_the_measures_are_the_columns() {
     let mut first = evaluation("nDCG@10", [("", true), ("", false), ("", true)].into_iter());
-    first
-        .measures
-        .extend(evaluation("R@2kt", [("", false), ("", true)].into_iter()).measures);
+    first.measures.extend(evaluation("R@2kt", [("", false), ("", true)].into_iter()).measures);
     let qids = vec!["q9".to_owned()];
-    first.warnings.push(Warning {
-        kind: WarningKind::NotJudged,
-        qids,
-    });
-    let text = evaluation_table(&[Named {
-        name: "bm25",
-        evaluation: &first,
-    }]);
+    first.warnings.push(Warning { kind: WarningKind::NotJudged, qids });
+    let text = evaluation_table(&[Named { name: "bm25", evaluation: &first }]);
     let expected = "     nDCG@10 R@2kt % queries
 bm25   0.667    50.0       3
-warning: bm25: 1 queries of the run without judgments, not counted: q9
+warning: bm25: queries of the run without judgments, not counted: 1 (q9)
 ";
     assert_eq!(text, expected);
 }
@@ -130,20 +101,9 @@ fn seven_languages_with_three_decimals_fit_100_columns() {
 fn a_comparison_without_languages_is_three_lines_and_the_test() {
     let [baseline, run] = [[true, false, false], [true, true, false]]
         .map(|hits| evaluation("MAP", hits.map(|hit| ("", hit)).into_iter()));
-    let settings = CompareSettings {
-        average: Average::Mean,
-        ..CompareSettings::default()
-    };
-    let [baseline, run] = [
-        Named {
-            name: "a",
-            evaluation: &baseline,
-        },
-        Named {
-            name: "b",
-            evaluation: &run,
-        },
-    ];
+    let settings = CompareSettings { average: Average::Mean, ..CompareSettings::default() };
+    let [baseline, run] =
+        [Named { name: "a", evaluation: &baseline }, Named { name: "b", evaluation: &run }];
     let text = comparison_table(&compare(baseline, &[run], settings).unwrap());
     let expected = "\
 MAP, from 0 to 1: b against a, 3 queries
@@ -165,10 +125,7 @@ fn the_json_of_a_comparison_names_everything_that_a_table_needs() {
     assert_eq!(measure["interval"].as_array().unwrap().len(), 2);
     assert!((measure["difference"]["macro"].as_f64().unwrap() - 0.6 / 7.0).abs() < 1e-12);
     let ja = &measure["by_lang"]["ja"];
-    assert_eq!(
-        (ja["n"].as_u64(), ja["difference"].as_f64()),
-        (Some(100), Some(-0.12))
-    );
+    assert_eq!((ja["n"].as_u64(), ja["difference"].as_f64()), (Some(100), Some(-0.12)));
     assert!(ja["p"].as_f64() < ja["p_holm"].as_f64());
     let test = serde_json::json!({
         "name": "paired permutation test, two-sided",
@@ -180,8 +137,5 @@ fn the_json_of_a_comparison_names_everything_that_a_table_needs() {
         "lang_family": 7,
         "interval": "95% percentile bootstrap, stratified by language",
     });
-    assert_eq!(
-        (&json["test"], &json["warnings"]),
-        (&test, &serde_json::json!([]))
-    );
+    assert_eq!((&json["test"], &json["warnings"]), (&test, &serde_json::json!([])));
 }

@@ -1,9 +1,6 @@
 //! The measures over qrels against trec_eval itself; `golden/make_trec.py` makes the files.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a failed step of a test is a failed test"
-)]
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,9 +16,7 @@ use xqg_measure::warning::WarningKind;
 type Golden = BTreeMap<String, BTreeMap<String, f64>>;
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 fn expected() -> Golden {
@@ -29,21 +24,10 @@ fn expected() -> Golden {
 }
 
 fn evaluation() -> Evaluation {
-    let measures: Vec<Measure> = expected()
-        .keys()
-        .map(|name| name.parse().unwrap())
-        .collect();
+    let measures: Vec<Measure> = expected().keys().map(|name| name.parse().unwrap()).collect();
     let qrels = Some(Qrels::read(&golden("trec.qrels")).unwrap());
     let run = Run::read(&golden("trec.run")).unwrap();
-    evaluate(
-        &measures,
-        Sources {
-            qrels,
-            ..Sources::default()
-        },
-        &run,
-    )
-    .unwrap()
+    evaluate(&measures, Sources { qrels, ..Sources::default() }, &run).unwrap()
 }
 
 #[test]
@@ -57,10 +41,7 @@ fn every_query_of_every_measure_agrees_with_trec_eval() {
         for query in values.queries.iter().filter(|q| q.qid != "q90") {
             let (found, wanted) = (query.value, golden[&query.qid]);
             let place = format!("{} of {}", values.measure, query.qid);
-            assert!(
-                (found - wanted).abs() < 1e-9,
-                "{place}: expected {wanted}, found {found}"
-            );
+            assert!((found - wanted).abs() < 1e-9, "{place}: expected {wanted}, found {found}");
         }
     }
 }
@@ -81,10 +62,7 @@ fn a_missing_query_counts_as_0_and_an_unjudged_one_not_at_all() {
     }
     let qids = |kind: &WarningKind| {
         let mut warnings = evaluation.warnings.iter().filter(|w| w.kind == *kind);
-        warnings
-            .next()
-            .map(|w| w.qids.join(" "))
-            .unwrap_or_default()
+        warnings.next().map(|w| w.qids.join(" ")).unwrap_or_default()
     };
     assert_eq!(qids(&WarningKind::MissingScoredZero), "q90");
     assert_eq!(qids(&WarningKind::NotJudged), "q91");

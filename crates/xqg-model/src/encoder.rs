@@ -80,7 +80,8 @@ impl Encoder {
         let recipe = Recipe::read(folder)?;
         let config = Config::read(&recipe.network)?;
         let pooling = options.pooling.or(recipe.pooling);
-        let pooling = pooling.ok_or_else(|| ModelError::NoPooling { path: folder.to_path_buf() })?;
+        let pooling =
+            pooling.ok_or_else(|| ModelError::NoPooling { path: folder.to_path_buf() })?;
         let tokenizer = Tokenizer::open(&recipe.network)?;
         let checkpoint = Checkpoint::open(&recipe.network)?;
         let dense = recipe.dense.iter().map(open_dense).collect::<Result<Vec<_>, _>>()?;
@@ -107,17 +108,26 @@ impl Encoder {
     /// # Errors
     /// When the tokenizer does not fit the network.
     pub fn encode(&self, side: Side, texts: &[String]) -> Result<Encoded, ModelError> {
+        let tokens = self.tokens(side, texts)?;
+        Ok(Encoded {
+            tokens: tokens.iter().map(|t| t.ids.len()).sum(),
+            truncated: tokens.iter().filter(|t| t.truncated).count(),
+            vectors: self.encode_tokens(&tokens),
+        })
+    }
+
+    /// The token ids of texts as queries or as passages: prefix in front, cut to the side's length.
+    ///
+    /// # Errors
+    /// When the tokenizer does not fit the network.
+    pub fn tokens(&self, side: Side, texts: &[String]) -> Result<Vec<Tokens>, ModelError> {
         let (prefix, max_tokens) = match side {
             Side::Query => (&self.contract.query_prefix, self.contract.query_max_tokens),
             Side::Passage => (&self.contract.passage_prefix, self.contract.passage_max_tokens),
         };
         let tokens = self.tokenizer.encode(prefix, texts, max_tokens)?;
         self.check_ids(&tokens)?;
-        Ok(Encoded {
-            tokens: tokens.iter().map(|t| t.ids.len()).sum(),
-            truncated: tokens.iter().filter(|t| t.truncated).count(),
-            vectors: self.encode_tokens(&tokens),
-        })
+        Ok(tokens)
     }
 
     fn check_ids(&self, tokens: &[Tokens]) -> Result<(), ModelError> {
@@ -133,7 +143,8 @@ impl Encoder {
 
     fn encode_tokens(&self, texts: &[Tokens]) -> Vec<f32> {
         let groups: Vec<&[Tokens]> = split_groups(texts);
-        let parts: Vec<Vec<f32>> = groups.par_iter().map(|group| self.encode_group(group)).collect();
+        let parts: Vec<Vec<f32>> =
+            groups.par_iter().map(|group| self.encode_group(group)).collect();
         parts.concat()
     }
 

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod encoder;
 pub mod error;
+pub mod get;
 pub mod network;
 pub mod ops;
 pub mod recipe;

@@ -175,7 +175,9 @@ fn pooling_modes(value: &Value) -> Vec<&str> {
     if let Some(mode) = value["pooling_mode"].as_str() {
         return vec![mode];
     }
-    let Some(object) = value.as_object() else { return Vec::new() };
+    let Some(object) = value.as_object() else {
+        return Vec::new();
+    };
     let on = object.iter().filter(|(_, v)| **v == Value::Bool(true));
     on.filter_map(|(key, _)| key.strip_prefix("pooling_mode_")).collect()
 }

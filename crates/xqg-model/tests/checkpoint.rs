@@ -24,9 +24,7 @@ struct ExpectedTensor {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/checkpoint")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint").join(name)
 }
 
 fn expected() -> BTreeMap<String, BTreeMap<String, ExpectedTensor>> {
@@ -41,16 +39,8 @@ fn refused(name: &str) -> CheckpointError {
 
 fn assert_holds(checkpoint: &Checkpoint, tensors: &BTreeMap<String, ExpectedTensor>) {
     for (name, tensor) in tensors {
-        assert_eq!(
-            checkpoint.shape(name),
-            Some(tensor.shape.as_slice()),
-            "{name}"
-        );
-        assert_eq!(
-            checkpoint.tensor(name, &tensor.shape).unwrap(),
-            tensor.values,
-            "{name}"
-        );
+        assert_eq!(checkpoint.shape(name), Some(tensor.shape.as_slice()), "{name}");
+        assert_eq!(checkpoint.tensor(name, &tensor.shape).unwrap(), tensor.values, "{name}");
     }
 }
 
@@ -94,72 +84,36 @@ fn integers_are_listed_but_refused_as_weights() {
         let checkpoint = Checkpoint::open_file(&fixture(name)).unwrap();
         assert_eq!(checkpoint.shape("i64"), Some(&[3][..]));
         let error = checkpoint.tensor("i64", &[3]).err().unwrap().to_string();
-        assert!(
-            error.ends_with("expected f32, f16, bf16 or f64, found i64"),
-            "{error}"
-        );
+        assert!(error.ends_with("expected f32, f16, bf16 or f64, found i64"), "{error}");
     }
 }
 
 #[test]
 fn a_wrong_shape_and_a_missing_name_are_told() {
     let checkpoint = Checkpoint::open_file(&fixture("plain.bin")).unwrap();
-    let shape = checkpoint
-        .tensor("dense.weight", &[4, 3])
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        shape.ends_with("expected shape [4, 3], found [3, 4]"),
-        "{shape}"
-    );
-    let missing = checkpoint
-        .tensor("weight", &[4, 3])
-        .err()
-        .unwrap()
-        .to_string();
-    assert!(
-        missing.contains("`weight`") && missing.contains("found 4 tensors"),
-        "{missing}"
-    );
+    let shape = checkpoint.tensor("dense.weight", &[4, 3]).err().unwrap().to_string();
+    assert!(shape.ends_with("expected shape [4, 3], found [3, 4]"), "{shape}");
+    let missing = checkpoint.tensor("weight", &[4, 3]).err().unwrap().to_string();
+    assert!(missing.contains("`weight`") && missing.contains("found 4 tensors"), "{missing}");
 }
 
 #[test]
 fn a_pickle_that_calls_something_is_refused_by_name_and_not_run() {
-    let CheckpointError::Pickle { source, .. } = refused("evil.bin") else {
-        panic!("not refused")
-    };
-    let PickleError::Global { module, name } = source else {
-        panic!("not refused by name")
-    };
+    let CheckpointError::Pickle { source, .. } = refused("evil.bin") else { panic!("not refused") };
+    let PickleError::Global { module, name } = source else { panic!("not refused by name") };
     assert!(["posix", "nt"].contains(&module.as_str()) && name == "system");
     assert!(!Path::new("evil-ran").exists());
 }
 
 #[test]
 fn formats_that_are_not_read_say_what_they_are() {
-    assert!(matches!(
-        refused("legacy.bin"),
-        CheckpointError::LegacyTorch { .. }
-    ));
+    assert!(matches!(refused("legacy.bin"), CheckpointError::LegacyTorch { .. }));
     let nested = refused("nested.bin");
-    assert!(matches!(
-        nested,
-        CheckpointError::Pickle {
-            source: PickleError::NoTensors,
-            ..
-        }
-    ));
+    assert!(matches!(nested, CheckpointError::Pickle { source: PickleError::NoTensors, .. }));
     let big = refused("big_endian.bin").to_string();
-    assert!(
-        big.ends_with("record `byteorder`: expected little, found big"),
-        "{big}"
-    );
+    assert!(big.ends_with("record `byteorder`: expected little, found big"), "{big}");
     let short = refused("short_record.bin").to_string();
-    assert!(
-        short.ends_with("expected 12 elements of f32, found 44 bytes"),
-        "{short}"
-    );
+    assert!(short.ends_with("expected 12 elements of f32, found 44 bytes"), "{short}");
 }
 
 /// A copy of a fixture folder with one change.
@@ -180,10 +134,8 @@ fn a_shard_that_is_not_there_is_named() {
     let (_copy, error) = changed("sharded", |folder| {
         std::fs::remove_file(folder.join(shard)).unwrap();
     });
-    assert!(
-        matches!(&error, CheckpointError::ShardMissing { shard: path, .. }
-        if path.ends_with(shard))
-    );
+    assert!(matches!(&error, CheckpointError::ShardMissing { shard: path, .. }
+        if path.ends_with(shard)));
 }
 
 /// Replaces text in the index of a copied folder and opens that.
@@ -216,12 +168,7 @@ fn safetensors_file(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
 
 /// A safetensors file of that header and data.
 fn safetensors_bytes(header: &str, data: &[u8]) -> Vec<u8> {
-    [
-        &(header.len() as u64).to_le_bytes(),
-        header.as_bytes(),
-        data,
-    ]
-    .concat()
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
 #[test]
@@ -240,30 +187,20 @@ fn damaged_safetensors_files_are_errors() {
     ];
     for bytes in damaged {
         let error = safetensors_file(&bytes).err().unwrap();
-        assert!(
-            matches!(error, CheckpointError::Safetensors { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, CheckpointError::Safetensors { .. }), "{error}");
     }
-    let pointer = safetensors_file(b"version https://git-lfs.github.com/spec/v1\n")
-        .err()
-        .unwrap();
+    let pointer = safetensors_file(b"version https://git-lfs.github.com/spec/v1\n").err().unwrap();
     assert!(matches!(pointer, CheckpointError::LfsPointer { .. }));
 }
 
 #[test]
 fn weights_that_are_not_finite_are_named_with_their_place() {
     let header = r#"{"w":{"dtype":"F32","shape":[1,3],"data_offsets":[0,12]}}"#;
-    let data: Vec<u8> = [1.0, f32::NAN, f32::INFINITY]
-        .iter()
-        .flat_map(|v| v.to_le_bytes())
-        .collect();
+    let data: Vec<u8> =
+        [1.0, f32::NAN, f32::INFINITY].iter().flat_map(|v| v.to_le_bytes()).collect();
     let checkpoint = safetensors_file(&safetensors_bytes(header, &data)).unwrap();
     let error = checkpoint.tensor("w", &[1, 3]).err().unwrap().to_string();
-    assert!(
-        error.ends_with("expected finite weights, found NaN at index 1"),
-        "{error}"
-    );
+    assert!(error.ends_with("expected finite weights, found NaN at index 1"), "{error}");
 }
 
 #[test]
@@ -276,17 +213,13 @@ fn an_empty_folder_says_what_is_looked_for() {
 #[test]
 fn safetensors_come_before_torch_files() {
     let folder = tempfile::tempdir().unwrap();
-    for (from, to) in [
-        ("dtypes.safetensors", "model.safetensors"),
-        ("plain.bin", "pytorch_model.bin"),
-    ] {
+    for (from, to) in
+        [("dtypes.safetensors", "model.safetensors"), ("plain.bin", "pytorch_model.bin")]
+    {
         std::fs::copy(fixture(from), folder.path().join(to)).unwrap();
     }
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
-    assert_eq!(
-        checkpoint.files(),
-        [folder.path().join("model.safetensors")]
-    );
+    assert_eq!(checkpoint.files(), [folder.path().join("model.safetensors")]);
 }
 
 #[test]
@@ -294,10 +227,7 @@ fn the_hash_is_that_of_the_file_contents() {
     let path = fixture("dtypes.safetensors");
     let checkpoint = Checkpoint::open_file(&path).unwrap();
     let contents = std::fs::read(&path).unwrap();
-    assert_eq!(
-        checkpoint.hash(),
-        blake3::hash(&contents).to_hex().to_string()
-    );
+    assert_eq!(checkpoint.hash(), blake3::hash(&contents).to_hex().to_string());
 }
 
 /// Opens the bytes under a name of that ending and reads all tensors; only that it ends matters.

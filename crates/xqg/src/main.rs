@@ -1,2 +1,53 @@
-//! The binary.
-fn main() {}
+//! `xqg`: arguments in, one verb, words out. This file is the table of contents: it reads the
+//! arguments, sets the threads, calls one command and turns its error into a message and an exit
+//! code (0 done, 1 failed, 2 used wrongly).
+
+mod args;
+mod commands;
+mod encoding;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use args::{Cli, Command, IndexVerb, ModelVerb};
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    let cli = Cli::parse();
+    match set_threads(cli.threads).and_then(|()| run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(if error.is::<args::Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn set_threads(threads: Option<usize>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().context("starting the threads")
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Quickstart(args) => commands::quickstart::run(&args),
+        Command::Model { verb: ModelVerb::Get(args) } => commands::model::get(&args),
+        Command::Encode(args) => commands::encode::run(&args),
+        Command::Index(args) => match args.verb {
+            None => commands::index::build(&args.build),
+            Some(IndexVerb::Add(args)) => commands::index::add(&args),
+            Some(IndexVerb::Merge(args)) => commands::index::merge(&args),
+        },
+        Command::Search(args) => commands::search::run(&args),
+        Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man(args) => commands::shell::man(&args),
+    }
+}

@@ -11,14 +11,8 @@ pub fn average_precision(judged: &Judged) -> f64 {
     if judged.relevant() == 0 {
         return 0.0;
     }
-    let ranks = judged
-        .grades()
-        .iter()
-        .enumerate()
-        .filter(|&(_, &grade)| grade > 0);
-    let precisions = ranks
-        .enumerate()
-        .map(|(found, (i, _))| (found + 1) as f64 / (i + 1) as f64);
+    let ranks = judged.grades().iter().enumerate().filter(|&(_, &grade)| grade > 0);
+    let precisions = ranks.enumerate().map(|(found, (i, _))| (found + 1) as f64 / (i + 1) as f64);
     precisions.sum::<f64>() / judged.relevant() as f64
 }
 

@@ -30,10 +30,7 @@ impl Judged {
         let mut ideal: Vec<u32> = judgments.values().copied().map(positive).collect();
         ideal.retain(|&grade| grade > 0);
         ideal.sort_unstable_by(|a, b| b.cmp(a));
-        Self {
-            grades: ranking.iter().map(|doc| grade(&doc.docid)).collect(),
-            ideal,
-        }
+        Self { grades: ranking.iter().map(|doc| grade(&doc.docid)).collect(), ideal }
     }
 
     /// The grades of the first `cut` passages, best first.
@@ -85,17 +82,10 @@ pub fn value(measure: Measure, judged: &Judged) -> Option<f64> {
 #[cfg(test)]
 fn judged(ranked: &[i32], missed: &[i32]) -> Judged {
     let docid = |i: usize| format!("d{i}");
-    let docs: Vec<ScoredDoc> = (0..ranked.len())
-        .map(|i| ScoredDoc {
-            docid: docid(i),
-            score: -(i as f64),
-        })
-        .collect();
+    let docs: Vec<ScoredDoc> =
+        (0..ranked.len()).map(|i| ScoredDoc { docid: docid(i), score: -(i as f64) }).collect();
     let grades = ranked.iter().chain(missed).enumerate();
-    Judged::new(
-        &docs,
-        &grades.map(|(i, &grade)| (docid(i), grade)).collect(),
-    )
+    Judged::new(&docs, &grades.map(|(i, &grade)| (docid(i), grade)).collect())
 }
 
 #[cfg(test)]
@@ -105,16 +95,10 @@ mod tests {
 
     #[test]
     fn negative_and_missing_judgments_are_not_relevant() {
-        let docs = ["a", "b", "c"].map(|d| ScoredDoc {
-            docid: d.to_owned(),
-            score: 0.0,
-        });
+        let docs = ["a", "b", "c"].map(|d| ScoredDoc { docid: d.to_owned(), score: 0.0 });
         let judgments = BTreeMap::from([("a".to_owned(), -1), ("c".to_owned(), 2)]);
         let judged = Judged::new(&docs, &judgments);
-        assert_eq!(
-            (judged.grades(), judged.ideal()),
-            (&[0, 0, 2][..], &[2][..])
-        );
+        assert_eq!((judged.grades(), judged.ideal()), (&[0, 0, 2][..], &[2][..]));
     }
 
     proptest! {

@@ -10,11 +10,7 @@ use super::Judged;
 /// Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 20(4), 2002.
 pub fn ndcg(judged: &Judged, cut: usize) -> f64 {
     let ideal = dcg(&judged.ideal()[..cut.min(judged.relevant())]);
-    if ideal > 0.0 {
-        dcg(judged.first(cut)) / ideal
-    } else {
-        0.0
-    }
+    if ideal > 0.0 { dcg(judged.first(cut)) / ideal } else { 0.0 }
 }
 
 fn dcg(grades: &[u32]) -> f64 {

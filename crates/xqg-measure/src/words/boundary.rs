@@ -34,11 +34,7 @@ enum Start {
 impl Decider {
     /// A decider for English.
     pub fn english() -> Self {
-        Self {
-            english: Parameters::english(),
-            left: String::new(),
-            right: String::new(),
-        }
+        Self { english: Parameters::english(), left: String::new(), right: String::new() }
     }
 
     /// Whether any token of `context` but the last ends a sentence.
@@ -92,7 +88,7 @@ impl Decider {
         self.english.word(&self.right)
     }
 
-    /// Uses `left` as a buffer.
+    /// Uses `left` as a buffer. A token that ends with two full stops has nothing else.
     fn class(&mut self, token: &str) -> Class {
         if matches!(token, "." | "?" | "!") {
             return Class::Break;
@@ -103,17 +99,10 @@ impl Decider {
         if body.bytes().all(|b| b == b'.') {
             return Class::Ellipsis;
         }
-        if body.ends_with('.') {
-            return Class::Plain;
-        }
         lower_into(body, &mut self.left);
         let last = self.left.rsplit('-').next().unwrap_or_default();
         let known = |typ: &str| self.english.word(typ).abbreviation;
-        if known(&self.left) || known(last) {
-            Class::Abbreviation
-        } else {
-            Class::Break
-        }
+        if known(&self.left) || known(last) { Class::Abbreviation } else { Class::Break }
     }
 }
 
@@ -202,9 +191,7 @@ fn starts_word(c: char) -> bool {
 
 fn word_end(line: &str) -> usize {
     let mut places = line.char_indices().skip(1).map(|(at, _)| at);
-    places
-        .find(|&at| ends_word(&line[at..]))
-        .unwrap_or(line.len())
+    places.find(|&at| ends_word(&line[at..])).unwrap_or(line.len())
 }
 
 fn ends_word(rest: &str) -> bool {
@@ -270,10 +257,7 @@ mod tests {
             tokens("Mr. X, (aged 3,5), left..."),
             ["Mr.", "X", ",", "(", "aged", "3,5", ")", ",", "left", "..."]
         );
-        assert_eq!(
-            tokens("a. . . b ---c d-e"),
-            ["a.", ". .", "b", "---", "c", "d-e"]
-        );
+        assert_eq!(tokens("a. . . b ---c d-e"), ["a", ". . .", "b", "---", "c", "d-e"]);
     }
 
     #[test]

@@ -17,10 +17,7 @@ pub(super) fn is_word(c: char) -> bool {
         return c.is_ascii_alphanumeric() || c == '_';
     }
     let group = c.general_category_group();
-    matches!(
-        group,
-        GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number
-    )
+    matches!(group, GeneralCategoryGroup::Letter | GeneralCategoryGroup::Number)
 }
 
 /// A character of Python's `\d`: a decimal digit of any script.
@@ -62,9 +59,7 @@ mod tests {
 
     #[test]
     fn separator_controls_are_space_and_the_zero_width_space_is_not() {
-        for c in [
-            '\u{1c}', '\u{1f}', '\u{85}', '\u{a0}', '\u{2028}', '\u{3000}',
-        ] {
+        for c in ['\u{1c}', '\u{1f}', '\u{85}', '\u{a0}', '\u{2028}', '\u{3000}'] {
             assert!(is_space(c), "{c:?}");
         }
         assert!(!is_space('\u{200b}') && !is_space('\u{180e}') && !is_space('\u{1b}'));

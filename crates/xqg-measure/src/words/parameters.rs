@@ -59,10 +59,7 @@ impl Parameters {
 
     // The opening comment has no tab, so it falls out by itself.
     fn parse(table: &'static str) -> Self {
-        let mut found = Self {
-            words: HashMap::with_capacity(1 << 14),
-            ..Self::default()
-        };
+        let mut found = Self { words: HashMap::with_capacity(1 << 14), ..Self::default() };
         for (entry, marks) in table.lines().filter_map(|line| line.split_once('\t')) {
             if marks != "p" {
                 found.words.insert(entry, Word::parse(marks));

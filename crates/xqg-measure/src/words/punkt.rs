@@ -45,12 +45,7 @@ fn candidates(text: &str) -> Vec<Candidate> {
             kept.extend(last.take());
         }
         (from, mark) = (start, at);
-        last = Some(Candidate {
-            from,
-            mark,
-            to,
-            next,
-        });
+        last = Some(Candidate { from, mark, to, next });
     }
     kept.extend(last);
     kept
@@ -58,9 +53,7 @@ fn candidates(text: &str) -> Vec<Candidate> {
 
 fn marks(text: &str) -> impl Iterator<Item = usize> {
     let bytes = text.bytes().enumerate();
-    bytes
-        .filter(|(_, b)| matches!(b, b'.' | b'?' | b'!'))
-        .map(|(at, _)| at)
+    bytes.filter(|(_, b)| matches!(b, b'.' | b'?' | b'!')).map(|(at, _)| at)
 }
 
 /// Where the context after a mark ends, and where the next sentence would begin.
@@ -81,10 +74,7 @@ fn after_mark(text: &str, at: usize) -> Option<(usize, usize)> {
 
 /// The index of the last ASCII white space (Python's `string.whitespace`), 0 if there is none.
 fn last_ascii_space(before: &[u8]) -> usize {
-    before
-        .iter()
-        .rposition(|b| matches!(b, b' ' | b'\t'..=b'\r'))
-        .unwrap_or(0)
+    before.iter().rposition(|b| matches!(b, b' ' | b'\t'..=b'\r')).unwrap_or(0)
 }
 
 fn slices(text: &str) -> Vec<Range<usize>> {
@@ -138,12 +128,7 @@ mod tests {
     fn abbreviations_and_initials_do_not_end_a_sentence() {
         assert_eq!(
             sentences("Dr. J. Smith of Smith Inc. left. He ran 4. 5 times?  Yes! "),
-            [
-                "Dr. J. Smith of Smith Inc. left.",
-                "He ran 4.",
-                "5 times?",
-                "Yes!"
-            ]
+            ["Dr. J. Smith of Smith Inc. left.", "He ran 4.", "5 times?", "Yes!"]
         );
     }
 

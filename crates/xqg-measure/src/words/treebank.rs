@@ -23,9 +23,8 @@ pub(super) fn push_words<'a>(sentence: &'a str, out: &mut Vec<&'a str>) {
         start: 0,
         at: 0,
         paired: usize::MAX,
-        stop: None,
+        stop: final_stop(sentence),
     };
-    scan.stop = final_stop(sentence);
     while let Some(&byte) = sentence.as_bytes().get(scan.at) {
         scan.step(byte);
     }
@@ -150,7 +149,6 @@ impl<'a> Scan<'a, '_> {
     /// left over belongs to a word, unless the spaces that other rules put around it cut it off.
     fn quotes(&mut self) {
         let mut left = run_length(self.text, self.at);
-        let alone = left == 1;
         if left > 1 && opens_quote(self.text, self.at) {
             self.replaced(2, OPENING);
             left -= 2;
@@ -159,16 +157,16 @@ impl<'a> Scan<'a, '_> {
             self.replaced(2, CLOSING);
         }
         if left % 2 == 1 {
-            self.quote(alone);
+            self.quote();
         }
     }
 
     /// The last quote of a run. One before a letter that stands alone is cut from it; then, or with
-    /// a space after it for another reason, one that was alone is a token.
-    fn quote(&mut self, alone: bool) {
+    /// a space after it for another reason, it is cut from what stands before it too.
+    fn quote(&mut self) {
         let after = self.at + 1;
         let lone = before_lone_letter(&self.text[after..]);
-        if alone && (lone || self.space_follows(after)) {
+        if lone || self.space_follows(after) {
             self.flush(self.at);
         }
         self.at = after;
@@ -182,18 +180,11 @@ impl<'a> Scan<'a, '_> {
     fn space_follows(&self, at: usize) -> bool {
         let rest = &self.text[at..];
         match rest.as_bytes() {
-            [] => self.stop.is_some_and(|stop| stop < at),
-            [
-                b' ' | b'`' | b';' | b'@' | b'#' | b'$' | b'%' | b'&' | b'?' | b'!',
-                ..,
-            ] => true,
+            [b' ' | b'`' | b';' | b'@' | b'#' | b'$' | b'%' | b'&' | b'?' | b'!', ..] => true,
             [b':' | b','] | [b'.', b'.', ..] => true,
             [b':' | b',', ..] => cuts_comma(self.text, at),
             [b'.', ..] => self.stop == Some(at),
-            _ => rest
-                .chars()
-                .next()
-                .is_some_and(|c| QUOTES.contains(&c) || is_long_dash(c)),
+            _ => rest.chars().next().is_some_and(|c| QUOTES.contains(&c) || is_long_dash(c)),
         }
     }
 }
@@ -211,10 +202,7 @@ fn run_length(text: &str, at: usize) -> usize {
 
 /// Whether something other than a digit follows the colon or comma at `at`.
 fn cuts_comma(text: &str, at: usize) -> bool {
-    text[at + 1..]
-        .chars()
-        .next()
-        .is_some_and(|c| !is_decimal(c))
+    text[at + 1..].chars().next().is_some_and(|c| !is_decimal(c))
 }
 
 /// Whether a straight quote at `at` opens a quotation: after a space or bracket of the text, or
@@ -235,10 +223,63 @@ fn before_lone_letter(rest: &str) -> bool {
 /// A quote that opens a quotation is no closing punctuation, for it is replaced by then.
 fn final_stop(sentence: &str) -> Option<usize> {
     let body = sentence.trim_end_matches(CLOSERS).strip_suffix('.')?;
-    let opens = |(at, _): (usize, &str)| opens_quote(sentence, at);
-    let mut tail = sentence[body.len() + 1..]
-        .match_indices('"')
-        .chain(sentence[body.len() + 1..].match_indices("''"));
-    let opened = tail.any(|(at, quote)| opens((body.len() + 1 + at, quote)));
+    let tail = body.len() + 1;
+    let opens = |at: usize| opens_quote(sentence, tail + at);
+    let quotes = |quote| sentence[tail..].match_indices(quote).map(|(at, _)| at);
+    let opened = quotes("\"").chain(quotes("''")).any(opens);
     (!body.is_empty() && !body.ends_with('.') && !opened).then_some(body.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_words;
+
+    fn words(sentence: &str) -> Vec<&str> {
+        let mut out = Vec::new();
+        push_words(sentence, &mut out);
+        out
+    }
+
+    // Each from NLTKWordTokenizer().tokenize of nltk 3.9.4.
+    #[test]
+    fn only_the_last_full_stop_is_a_token() {
+        assert_eq!(
+            words("He met Mr. X (of Y.)"),
+            "He met Mr. X ( of Y . )".split(' ').collect::<Vec<_>>()
+        );
+        assert_eq!(words("Wait... what.."), ["Wait", "...", "what", ".."]);
+        assert_eq!(words("He said. ''"), ["He", "said.", "``"]);
+    }
+
+    #[test]
+    fn double_quotes_open_after_a_space_or_bracket() {
+        assert_eq!(
+            words("\"a\" (\"b\") c\"d"),
+            ["``", "a", "''", "(", "``", "b", "''", ")", "c", "''", "d"]
+        );
+        assert_eq!(words("\"\" \"\""), ["``", "``", "``", "''"]);
+    }
+
+    #[test]
+    fn a_quote_before_a_space_that_nltk_put_in_is_cut_twice() {
+        assert_eq!(words("a's' b"), ["a", "'s", "'", "b"]);
+        assert_eq!(words("a's'; b"), ["a", "'s", "'", ";", "b"]);
+        assert_eq!(words("a's',"), ["a", "'s", "'", ","]);
+        assert_eq!(words("a's'–b"), ["a", "'s", "'", "–", "b"]);
+        assert_eq!(words("a's'\tb"), ["a's", "'", "b"]);
+        assert_eq!(words("x'y z"), ["x", "'", "y", "z"]);
+    }
+
+    #[test]
+    fn commas_use_up_their_neighbour() {
+        assert_eq!(
+            words("1,000:5 a,b ,,c ,,,d"),
+            ["1,000:5", "a", ",", "b", ",", ",c", ",", ",", ",", "d"]
+        );
+    }
+
+    #[test]
+    fn dashes_and_backticks_go_in_pairs() {
+        assert_eq!(words("a---b ```c x-y"), ["a", "--", "-b", "``", "`", "c", "x-y"]);
+    }
 }

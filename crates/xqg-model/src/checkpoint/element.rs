@@ -55,12 +55,7 @@ impl Element {
 
 /// Applies `convert` to each `N` bytes.
 fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|chunk| convert(*chunk))
-        .collect()
+    bytes.as_chunks().0.iter().map(|chunk| convert(*chunk)).collect()
 }
 
 #[cfg(test)]
@@ -77,9 +72,6 @@ mod tests {
 
     #[test]
     fn a_double_out_of_range_becomes_infinite() {
-        assert_eq!(
-            Element::F64.decode(&1e300f64.to_le_bytes()),
-            [f32::INFINITY]
-        );
+        assert_eq!(Element::F64.decode(&1e300f64.to_le_bytes()), [f32::INFINITY]);
     }
 }

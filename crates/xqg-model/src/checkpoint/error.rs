@@ -21,11 +21,9 @@ pub enum CheckpointError {
         folder: PathBuf,
     },
     /// The operating system refused to open or map a file.
-    #[error("reading weights: {}: {source}", path.display())]
+    #[error("reading weights: {source}")]
     Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
+        /// What the system said, with the file's path.
         source: io::Error,
     },
     /// The file is the text pointer that git leaves where a large file was not downloaded.

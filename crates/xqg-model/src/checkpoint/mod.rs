@@ -15,6 +15,7 @@ mod tensor;
 mod torch_bin;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -22,6 +23,22 @@ use memmap2::Mmap;
 pub use error::CheckpointError;
 pub use pickle::PickleError;
 use tensor::{Layout, Place, Storage, Tensor};
+
+/// The weight files of a model folder without opening them: one file, or an index and its
+/// shards, all of which are there.
+///
+/// # Errors
+///
+/// Where there are none, the index is damaged, or a shard is missing.
+pub(crate) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let first = shards::find(folder)?;
+    let mut files = vec![first.clone()];
+    if shards::is_index(&first) {
+        let contents = fs_err::read(&first).map_err(|source| CheckpointError::Io { source })?;
+        files.extend(shards::read_index(&contents, &first)?.shards);
+    }
+    Ok(files)
+}
 
 /// What a git-lfs pointer file begins with.
 const LFS_MAGIC: &[u8] = b"version https://git-lfs";
@@ -55,11 +72,7 @@ impl Checkpoint {
     ///
     /// Where the file, or a shard, is missing, damaged or of a format that is not read.
     pub fn open_file(path: &Path) -> Result<Self, CheckpointError> {
-        let mut checkpoint = Self {
-            files: vec![],
-            maps: vec![],
-            tensors: BTreeMap::new(),
-        };
+        let mut checkpoint = Self { files: vec![], maps: vec![], tensors: BTreeMap::new() };
         if shards::is_index(path) {
             checkpoint.add_index(path)?;
         } else {
@@ -94,12 +107,7 @@ impl Checkpoint {
         let (name, path) = (name.to_string(), self.path(tensor.file));
         if tensor.shape != expected_shape {
             let (expected, found) = (expected_shape.to_vec(), tensor.shape.clone());
-            return Err(CheckpointError::Shape {
-                name,
-                path,
-                expected,
-                found,
-            });
+            return Err(CheckpointError::Shape { name, path, expected, found });
         }
         if tensor.element.bytes().is_none() {
             let found = tensor.element.name().to_string();
@@ -109,12 +117,7 @@ impl Checkpoint {
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => {
                 let value = values[index];
-                Err(CheckpointError::NotFinite {
-                    name,
-                    path,
-                    index,
-                    value,
-                })
+                Err(CheckpointError::NotFinite { name, path, index, value })
             }
             None => Ok(values),
         }
@@ -146,9 +149,7 @@ impl Checkpoint {
             held.push(tensors.into_iter().collect::<BTreeMap<_, _>>());
         }
         for (name, shard) in map.tensors {
-            let tensor = held
-                .get_mut(shard)
-                .and_then(|tensors| tensors.remove(&name));
+            let tensor = held.get_mut(shard).and_then(|tensors| tensors.remove(&name));
             let Some(tensor) = tensor else {
                 let shard = map.shards.get(shard).cloned().unwrap_or_default();
                 return Err(CheckpointError::NotInShard { shard, name });
@@ -163,14 +164,9 @@ impl Checkpoint {
         let file = self.map(path)?;
         let bytes = self.bytes(file);
         if bytes.starts_with(LFS_MAGIC) {
-            return Err(CheckpointError::LfsPointer {
-                path: path.to_path_buf(),
-            });
+            return Err(CheckpointError::LfsPointer { path: path.to_path_buf() });
         }
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
             safetensors::tensors(bytes, path, file)
         } else {
             torch_bin::tensors(bytes, path, file)
@@ -179,15 +175,16 @@ impl Checkpoint {
 
     /// Maps a file and returns its number.
     fn map(&mut self, path: &Path) -> Result<usize, CheckpointError> {
-        let failed = |source| CheckpointError::Io {
-            path: path.to_path_buf(),
-            source,
-        };
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let failed = |source| CheckpointError::Io { source };
+        let file = fs_err::File::open(path).map_err(failed)?;
         // SAFETY: the mapping is read-only and private to this struct. That nobody changes the
         // file meanwhile is asked of the caller in the docs of `Checkpoint`; downloads of this
         // program replace files by renaming, which leaves a mapping as it was.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        let map = unsafe { Mmap::map(&file) };
+        let named = |error: io::Error| {
+            failed(io::Error::new(error.kind(), format!("mapping {}: {error}", path.display())))
+        };
+        let map = map.map_err(named)?;
         self.files.push(path.to_path_buf());
         self.maps.push(map);
         Ok(self.maps.len() - 1)
@@ -203,23 +200,19 @@ impl Checkpoint {
 
     fn missing(&self, name: &str) -> CheckpointError {
         let (name, path) = (name.to_string(), self.path(0));
-        CheckpointError::Missing {
-            name,
-            path,
-            count: self.tensors.len(),
-        }
+        CheckpointError::Missing { name, path, count: self.tensors.len() }
     }
 
     /// The elements of a tensor of floats in row-major order.
     fn values(&self, name: &str, tensor: &Tensor) -> Result<Vec<f32>, CheckpointError> {
         let bytes = self.bytes(tensor.file);
         let found = match &tensor.place {
-            Place::Plain(range) => bytes
-                .get(range.clone())
-                .map(|bytes| tensor.element.decode(bytes)),
-            Place::Strided(Storage::Mapped(range), layout) => bytes
-                .get(range.clone())
-                .and_then(|bytes| gather(bytes, tensor, layout)),
+            Place::Plain(range) => {
+                bytes.get(range.clone()).map(|bytes| tensor.element.decode(bytes))
+            }
+            Place::Strided(Storage::Mapped(range), layout) => {
+                bytes.get(range.clone()).and_then(|bytes| gather(bytes, tensor, layout))
+            }
             Place::Strided(Storage::Deflated(index), layout) => {
                 let wanted = wanted_bytes(tensor, layout);
                 let inflated = torch_bin::inflate(bytes, *index, wanted, &self.path(tensor.file))?;
@@ -239,10 +232,7 @@ impl Checkpoint {
 /// How many bytes of its storage a tensor reaches into.
 fn wanted_bytes(tensor: &Tensor, layout: &Layout) -> usize {
     let width = tensor.element.bytes().unwrap_or_default();
-    layout
-        .end(&tensor.shape, usize::MAX)
-        .unwrap_or_default()
-        .saturating_mul(width)
+    layout.end(&tensor.shape, usize::MAX).unwrap_or_default().saturating_mul(width)
 }
 
 /// Picks a tensor's elements out of the bytes of its storage.

@@ -43,21 +43,13 @@ pub(super) const MAX_PICKLE_BYTES: usize = 1 << 24;
 /// Whatever is not such a dictionary, see [`PickleError`].
 pub(super) fn read_tensors(stream: &[u8]) -> Result<BTreeMap<String, PickledTensor>, PickleError> {
     if stream.len() > MAX_PICKLE_BYTES {
-        return Err(PickleError::TooMany {
-            at: 0,
-            what: "bytes",
-            limit: MAX_PICKLE_BYTES,
-        });
+        return Err(PickleError::TooMany { at: 0, what: "bytes", limit: MAX_PICKLE_BYTES });
     }
     let mut machine = Machine::new(stream);
     while machine.step()? {}
     let root = machine.pop()?;
     let tensors = machine.named_tensors(root);
-    if tensors.is_empty() {
-        Err(PickleError::NoTensors)
-    } else {
-        Ok(tensors)
-    }
+    if tensors.is_empty() { Err(PickleError::NoTensors) } else { Ok(tensors) }
 }
 
 /// The stack machine that a pickle stream drives.
@@ -72,13 +64,7 @@ struct Machine<'a> {
 impl<'a> Machine<'a> {
     fn new(stream: &'a [u8]) -> Self {
         let input = Input::new(stream);
-        Self {
-            input,
-            values: vec![],
-            stack: vec![],
-            marks: vec![],
-            memo: BTreeMap::new(),
-        }
+        Self { input, values: vec![], stack: vec![], marks: vec![], memo: BTreeMap::new() }
     }
 
     /// Follows one opcode; false after the last one.
@@ -157,18 +143,11 @@ impl<'a> Machine<'a> {
     /// An error where there are `limit` or more already.
     fn limit(&self, what: &'static str, have: usize, limit: usize) -> Result<(), PickleError> {
         let at = self.input.at();
-        if have < limit {
-            Ok(())
-        } else {
-            Err(PickleError::TooMany { at, what, limit })
-        }
+        if have < limit { Ok(()) } else { Err(PickleError::TooMany { at, what, limit }) }
     }
 
     fn unexpected(&self, expected: &'static str) -> PickleError {
-        PickleError::Unexpected {
-            at: self.input.at(),
-            expected,
-        }
+        PickleError::Unexpected { at: self.input.at(), expected }
     }
 
     fn push(&mut self, value: Value) -> Result<(), PickleError> {
@@ -179,9 +158,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop(&mut self) -> Result<Id, PickleError> {
-        self.stack
-            .pop()
-            .ok_or_else(|| self.unexpected("a value on the stack"))
+        self.stack.pop().ok_or_else(|| self.unexpected("a value on the stack"))
     }
 
     /// The value under a number that came off the stack.
@@ -254,8 +231,7 @@ impl<'a> Machine<'a> {
             _ => self.input.length()?,
         };
         let id = self.memo.get(&key).copied();
-        self.stack
-            .push(id.ok_or_else(|| self.unexpected("a remembered value"))?);
+        self.stack.push(id.ok_or_else(|| self.unexpected("a remembered value"))?);
         Ok(())
     }
 

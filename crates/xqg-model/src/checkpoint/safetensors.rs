@@ -24,19 +24,14 @@ pub(super) fn tensors(
     path: &Path,
     file: usize,
 ) -> Result<Vec<(String, Tensor)>, CheckpointError> {
-    let failed = |source| CheckpointError::Safetensors {
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = |source| CheckpointError::Safetensors { path: path.to_path_buf(), source };
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(failed)?;
     let names = metadata.offset_keys();
     let listed = names.into_iter().map(|name| {
         let tensor = entry(&metadata, &name, header, file)?;
         Ok((name, tensor))
     });
-    listed
-        .collect::<Result<_, SafeTensorError>>()
-        .map_err(failed)
+    listed.collect::<Result<_, SafeTensorError>>().map_err(failed)
 }
 
 /// One tensor, its place counted from the beginning of the file.
@@ -49,9 +44,7 @@ fn entry(
     let info = metadata.info(name);
     let info = info.ok_or_else(|| SafeTensorError::TensorNotFound(name.to_string()))?;
     let from_start = |offset: usize| {
-        let absolute = header
-            .checked_add(LENGTH_BYTES)
-            .and_then(|at| at.checked_add(offset));
+        let absolute = header.checked_add(LENGTH_BYTES).and_then(|at| at.checked_add(offset));
         absolute.ok_or(SafeTensorError::ValidationOverflow)
     };
     let (start, end) = info.data_offsets;

@@ -27,15 +27,12 @@ const INDEX_SUFFIX: &str = ".index.json";
 pub(super) fn find(folder: &Path) -> Result<PathBuf, CheckpointError> {
     let paths = CANDIDATES.iter().map(|name| folder.join(name));
     let found = paths.into_iter().find(|path| path.is_file());
-    found.ok_or_else(|| CheckpointError::NoWeights {
-        folder: folder.to_path_buf(),
-    })
+    found.ok_or_else(|| CheckpointError::NoWeights { folder: folder.to_path_buf() })
 }
 
 /// Whether this is the index of a sharded checkpoint, by its name.
 pub(super) fn is_index(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().ends_with(INDEX_SUFFIX))
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(INDEX_SUFFIX))
 }
 
 /// An index file, as far as it is needed.
@@ -60,33 +57,21 @@ pub(super) struct ShardMap {
 /// Where it is no such JSON, names a shard by a path, or a shard is missing.
 pub(super) fn read_index(contents: &[u8], path: &Path) -> Result<ShardMap, CheckpointError> {
     let index: Result<Index, _> = serde_json::from_slice(contents);
-    let failed = |source| CheckpointError::Index {
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = |source| CheckpointError::Index { path: path.to_path_buf(), source };
     let weight_map = index.map_err(failed)?.weight_map;
     let mut names: Vec<&String> = weight_map.values().collect();
     names.sort();
     names.dedup();
     let number = |shard: &String| names.binary_search(&shard).unwrap_or_default();
-    let tensors = weight_map
-        .iter()
-        .map(|(name, shard)| (name.clone(), number(shard)))
-        .collect();
-    let shards = names
-        .iter()
-        .map(|name| shard_path(path, name))
-        .collect::<Result<_, _>>()?;
+    let tensors = weight_map.iter().map(|(name, shard)| (name.clone(), number(shard))).collect();
+    let shards = names.iter().map(|name| shard_path(path, name)).collect::<Result<_, _>>()?;
     Ok(ShardMap { shards, tensors })
 }
 
 /// The shard's path; a name that leads out of the index's folder is refused.
 fn shard_path(index: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
     let mut parts = Path::new(name).components();
-    let plain = matches!(
-        (parts.next(), parts.next()),
-        (Some(Component::Normal(_)), None)
-    );
+    let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
     if !plain || name.contains(['/', '\\']) {
         let (path, shard) = (index.to_path_buf(), name.to_string());
         return Err(CheckpointError::ShardName { path, shard });
@@ -95,8 +80,5 @@ fn shard_path(index: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
     if shard.is_file() {
         return Ok(shard);
     }
-    Err(CheckpointError::ShardMissing {
-        index: index.to_path_buf(),
-        shard,
-    })
+    Err(CheckpointError::ShardMissing { index: index.to_path_buf(), shard })
 }

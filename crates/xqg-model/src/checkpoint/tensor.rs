@@ -57,9 +57,7 @@ pub(super) fn count(shape: &[usize]) -> Option<usize> {
     if shape.contains(&0) {
         return Some(0);
     }
-    shape
-        .iter()
-        .try_fold(1usize, |product, size| product.checked_mul(*size))
+    shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
 }
 
 impl Layout {
@@ -74,10 +72,8 @@ impl Layout {
         if elements == 0 {
             return Some(0);
         }
-        let last = shape
-            .iter()
-            .zip(&self.strides)
-            .try_fold(self.offset, |at, (size, stride)| {
+        let last =
+            shape.iter().zip(&self.strides).try_fold(self.offset, |at, (size, stride)| {
                 at.checked_add(size.checked_sub(1)?.checked_mul(*stride)?)
             })?;
         last.checked_add(1)
@@ -113,12 +109,8 @@ impl Layout {
     /// Picks this layout's elements out of a `storage` of converted elements; `None` where one
     /// of them is outside of it.
     pub(super) fn gather(&self, shape: &[usize], storage: &[f32]) -> Option<Vec<f32>> {
-        self.end(shape, storage.len())
-            .filter(|end| *end <= storage.len())?;
-        self.indices(shape)
-            .into_iter()
-            .map(|at| storage.get(at).copied())
-            .collect()
+        self.end(shape, storage.len()).filter(|end| *end <= storage.len())?;
+        self.indices(shape).into_iter().map(|at| storage.get(at).copied()).collect()
     }
 }
 
@@ -127,10 +119,7 @@ mod tests {
     use super::*;
 
     fn layout(offset: usize, strides: &[usize]) -> Layout {
-        Layout {
-            offset,
-            strides: strides.to_vec(),
-        }
+        Layout { offset, strides: strides.to_vec() }
     }
 
     #[test]
@@ -150,10 +139,7 @@ mod tests {
 
     #[test]
     fn a_repeated_element_is_allowed_but_not_without_limit() {
-        assert_eq!(
-            layout(0, &[0]).gather(&[3], &[2.0]).unwrap(),
-            [2.0, 2.0, 2.0]
-        );
+        assert_eq!(layout(0, &[0]).gather(&[3], &[2.0]).unwrap(), [2.0, 2.0, 2.0]);
         assert_eq!(layout(0, &[0, 0]).end(&[1 << 20, 1 << 20], 1), None);
     }
 

@@ -36,17 +36,13 @@ pub(super) fn tensors(
     file: usize,
 ) -> Result<Vec<(String, Tensor)>, CheckpointError> {
     if !bytes.starts_with(ZIP_MAGIC) && bytes.first() == Some(&PICKLE_MAGIC) {
-        return Err(CheckpointError::LegacyTorch {
-            path: path.to_path_buf(),
-        });
+        return Err(CheckpointError::LegacyTorch { path: path.to_path_buf() });
     }
     let mut archive = Archive::open(bytes, path)?;
     archive.check_byte_order()?;
     let pickled = pickle::read_tensors(&archive.read("data.pkl", pickle::MAX_PICKLE_BYTES)?);
-    let pickled = pickled.map_err(|source| CheckpointError::Pickle {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let pickled =
+        pickled.map_err(|source| CheckpointError::Pickle { path: path.to_path_buf(), source })?;
     let placed = pickled.into_iter().map(|(name, tensor)| {
         let tensor = archive.place(&name, tensor, file)?;
         Ok((name, tensor))
@@ -66,17 +62,11 @@ pub(super) fn inflate(
     wanted: usize,
     path: &Path,
 ) -> Result<Vec<u8>, CheckpointError> {
-    let failed = |source| CheckpointError::Zip {
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = |source| CheckpointError::Zip { path: path.to_path_buf(), source };
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(failed)?;
     let mut record = archive.by_index(index).map_err(failed)?;
     let mut inflated = Vec::new();
-    let read = record
-        .by_ref()
-        .take(MAX_INFLATED.min(wanted as u64))
-        .read_to_end(&mut inflated);
+    let read = record.by_ref().take(MAX_INFLATED.min(wanted as u64)).read_to_end(&mut inflated);
     read.map_err(|source| failed(ZipError::Io(source)))?;
     Ok(inflated)
 }
@@ -92,10 +82,7 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8], path: &'a Path) -> Result<Self, CheckpointError> {
-        let failed = |source| CheckpointError::Zip {
-            path: path.to_path_buf(),
-            source,
-        };
+        let failed = |source| CheckpointError::Zip { path: path.to_path_buf(), source };
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(failed)?;
         let mut names = zip.file_names().filter_map(Result::ok);
         let prefix = names.find_map(|name| name.strip_suffix("data.pkl").map(str::to_string));
@@ -103,13 +90,7 @@ impl<'a> Archive<'a> {
         drop(names);
         let found = prefix.is_some();
         let prefix = prefix.unwrap_or_default();
-        let archive = Self {
-            length: bytes.len(),
-            zip,
-            prefix,
-            path,
-            storages: BTreeMap::new(),
-        };
+        let archive = Self { length: bytes.len(), zip, prefix, path, storages: BTreeMap::new() };
         if !found {
             return Err(archive.record_error("data.pkl", "a pickle of the tensors", "none"));
         }
@@ -127,11 +108,7 @@ impl<'a> Archive<'a> {
 
     /// Newer files say in which byte order they were written; older ones are little-endian.
     fn check_byte_order(&mut self) -> Result<(), CheckpointError> {
-        if self
-            .zip
-            .index_for_name(&format!("{}byteorder", self.prefix))
-            .is_none()
-        {
+        if self.zip.index_for_name(&format!("{}byteorder", self.prefix)).is_none() {
             return Ok(());
         }
         let found = self.read("byteorder", 16)?;
@@ -143,14 +120,8 @@ impl<'a> Archive<'a> {
 
     /// The contents of a small record of at most `limit` bytes.
     fn read(&mut self, record: &str, limit: usize) -> Result<Vec<u8>, CheckpointError> {
-        let failed = |source| CheckpointError::Zip {
-            path: self.path.to_path_buf(),
-            source,
-        };
-        let entry = self
-            .zip
-            .by_name(&format!("{}{record}", self.prefix))
-            .map_err(failed)?;
+        let failed = |source| CheckpointError::Zip { path: self.path.to_path_buf(), source };
+        let entry = self.zip.by_name(&format!("{}{record}", self.prefix)).map_err(failed)?;
         let mut contents = Vec::new();
         let read = entry.take(limit as u64 + 1).read_to_end(&mut contents);
         read.map_err(|source| failed(ZipError::Io(source)))?;
@@ -167,19 +138,10 @@ impl<'a> Archive<'a> {
         pickled: PickledTensor,
         file: usize,
     ) -> Result<Tensor, CheckpointError> {
-        let PickledTensor {
-            storage,
-            shape,
-            layout,
-        } = pickled;
+        let PickledTensor { storage, shape, layout } = pickled;
         let element = storage.element;
         let Some(width) = element.bytes() else {
-            return Ok(Tensor {
-                shape,
-                element,
-                file,
-                place: Place::Unread,
-            });
+            return Ok(Tensor { shape, element, file, place: Place::Unread });
         };
         let (lies, found) = self.storage(&storage.key)?;
         let wanted = storage.elements.checked_mul(width);
@@ -189,28 +151,16 @@ impl<'a> Archive<'a> {
             return Err(self.record_error(&format!("data/{}", storage.key), &expected, &found));
         }
         let elements = storage.elements;
-        if layout
-            .end(&shape, elements)
-            .is_none_or(|end| end > elements)
-        {
+        if layout.end(&shape, elements).is_none_or(|end| end > elements) {
             let (path, name) = (self.path.to_path_buf(), name.to_string());
-            return Err(CheckpointError::Strides {
-                path,
-                name,
-                elements,
-            });
+            return Err(CheckpointError::Strides { path, name, elements });
         }
         let lies = truncate(lies, elements.saturating_mul(width));
         let place = match plain(&lies, layout.offset, &shape, width) {
             Some(range) if layout.is_row_major(&shape) => Place::Plain(range),
             _ => Place::Strided(lies, layout),
         };
-        Ok(Tensor {
-            shape,
-            element,
-            file,
-            place,
-        })
+        Ok(Tensor { shape, element, file, place })
     }
 
     /// Where the storage of that key lies and how many bytes it has, looked up once per key.
@@ -228,10 +178,7 @@ impl<'a> Archive<'a> {
     }
 
     fn locate(&mut self, index: usize, record: &str) -> Result<(Storage, u64), CheckpointError> {
-        let failed = |source| CheckpointError::Zip {
-            path: self.path.to_path_buf(),
-            source,
-        };
+        let failed = |source| CheckpointError::Zip { path: self.path.to_path_buf(), source };
         let entry = self.zip.by_index_raw(index).map_err(failed)?;
         let (size, packed, method) = (entry.size(), entry.compressed_size(), entry.compression());
         let start = entry.data_start();

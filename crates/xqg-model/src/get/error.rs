@@ -114,7 +114,9 @@ pub enum GetError {
         expected: &'static str,
     },
     /// A file could not be downloaded; what has arrived is kept.
-    #[error("downloading {file}: {source}\nhint: run the same command again, it continues where it stopped")]
+    #[error(
+        "downloading {file}: {source}\nhint: run the same command again, it continues where it stopped"
+    )]
     Download {
         /// The file's path in the model.
         file: String,
@@ -140,13 +142,9 @@ pub enum GetError {
         /// The folder.
         folder: PathBuf,
     },
-    /// The operating system refused a read or write.
-    #[error("{doing} {}: {source}", path.display())]
+    /// The operating system refused a read or write; its words name the file.
+    #[error("fetching a model: {source}")]
     Io {
-        /// The action as a participle.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
@@ -204,13 +202,9 @@ pub enum GetError {
 }
 
 impl GetError {
-    /// Makes an [`GetError::Io`] of what the system said.
-    pub(super) fn io(
-        doing: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { doing, path, source }
+    /// Makes a [`GetError::Io`]; the error must name its file, as those of `fs_err` do.
+    pub(super) fn io(source: io::Error) -> Self {
+        Self::Io { source }
     }
 }
 

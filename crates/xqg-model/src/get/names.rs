@@ -82,9 +82,8 @@ fn is_plain(part: &str) -> bool {
 /// [`GetError::Revision`] otherwise.
 pub(super) fn check_revision(revision: &str) -> Result<(), GetError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let good = |part: &str| {
-        !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(allowed)
-    };
+    let good =
+        |part: &str| !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(allowed);
     if revision.split('/').all(good) {
         return Ok(());
     }

@@ -40,7 +40,8 @@ fn is_plain(path: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     let (module, file) = split(path);
     let in_module = module.is_empty() || is_module(module);
-    in_module && !file.is_empty() && !path.contains("..") && path.chars().all(allowed)
+    let relative = !path.starts_with('/') && !path.contains("..");
+    in_module && relative && !file.is_empty() && path.chars().all(allowed)
 }
 
 /// Folder and file name.
@@ -91,43 +92,74 @@ mod tests {
     #[test]
     fn exports_and_second_copies_are_left_out() {
         let paths = [
-            "README.md", "config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5",
-            "onnx/model.onnx", "onnx/config.json", "openvino/config.json", "tokenizer.json",
-            "1_Pooling/config.json", "sentence_bert_config.json", "sentencepiece.bpe.model",
+            "README.md",
+            "config.json",
+            "model.safetensors",
+            "pytorch_model.bin",
+            "tf_model.h5",
+            "onnx/model.onnx",
+            "onnx/config.json",
+            "openvino/config.json",
+            "tokenizer.json",
+            "1_Pooling/config.json",
+            "sentence_bert_config.json",
+            "sentencepiece.bpe.model",
         ];
         let chosen = choose(&paths);
-        assert_eq!(chosen, [
-            "1_Pooling/config.json", "config.json", "sentence_bert_config.json",
-            "sentencepiece.bpe.model", "tokenizer.json", "model.safetensors",
-        ]);
+        assert_eq!(
+            chosen,
+            [
+                "1_Pooling/config.json",
+                "config.json",
+                "sentence_bert_config.json",
+                "sentencepiece.bpe.model",
+                "tokenizer.json",
+                "model.safetensors",
+            ]
+        );
     }
 
     #[test]
     fn each_module_keeps_its_weights() {
         let paths = [
-            "pytorch_model.bin", "2_Dense/config.json", "2_Dense/pytorch_model.bin",
-            "2_Dense/model.safetensors", "colbert_linear.pt",
+            "pytorch_model.bin",
+            "2_Dense/config.json",
+            "2_Dense/pytorch_model.bin",
+            "2_Dense/model.safetensors",
+            "colbert_linear.pt",
         ];
         let chosen = choose(&paths);
-        assert_eq!(chosen, ["2_Dense/config.json", "pytorch_model.bin", "2_Dense/model.safetensors"]);
+        assert_eq!(
+            chosen,
+            ["2_Dense/config.json", "pytorch_model.bin", "2_Dense/model.safetensors"]
+        );
     }
 
     #[test]
     fn shards_come_with_their_index() {
         let paths = [
-            "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-            "model.safetensors.index.json", "model.fp16.safetensors", "pytorch_model.bin",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "model.fp16.safetensors",
+            "pytorch_model.bin",
         ];
         let chosen = choose(&paths);
-        assert_eq!(chosen, [
-            "model.safetensors.index.json", "model-00001-of-00002.safetensors",
-            "model-00002-of-00002.safetensors",
-        ]);
+        assert_eq!(
+            chosen,
+            [
+                "model.safetensors.index.json",
+                "model-00001-of-00002.safetensors",
+                "model-00002-of-00002.safetensors",
+            ]
+        );
     }
 
     #[test]
     fn paths_that_lead_elsewhere_are_left_out() {
-        assert!(choose(&["../config.json", "/config.json", "1_x/../config.json", "a\\config.json"])
-            .is_empty());
+        assert!(
+            choose(&["../config.json", "/config.json", "1_x/../config.json", "a\\config.json"])
+                .is_empty()
+        );
     }
 }

@@ -48,7 +48,7 @@ impl ContentHash {
         match self {
             Self::Sha256(_) => digest(path, Sha256::new()),
             Self::GitBlob(_) => {
-                let length = fs_err::metadata(path).map_err(GetError::io("reading", path))?.len();
+                let length = fs_err::metadata(path).map_err(GetError::io)?.len();
                 digest(path, Sha1::new_with_prefix(format!("blob {length}\0")))
             }
         }
@@ -66,11 +66,10 @@ pub(super) fn sha256(path: &Path) -> Result<String, GetError> {
 
 /// Feeds a file to a hasher and returns the result in hex.
 fn digest(path: &Path, mut hasher: impl sha2::Digest) -> Result<String, GetError> {
-    let failed = || GetError::io("reading", path);
-    let mut file = fs_err::File::open(path).map_err(failed())?;
+    let mut file = fs_err::File::open(path).map_err(GetError::io)?;
     let mut buffer = vec![0; BUFFER];
     loop {
-        let length = file.read(&mut buffer).map_err(failed())?;
+        let length = file.read(&mut buffer).map_err(GetError::io)?;
         match buffer.get(..length) {
             Some(read) if !read.is_empty() => hasher.update(read),
             _ => break,

@@ -27,9 +27,7 @@ impl<'a> Input<'a> {
     /// The next `length` bytes.
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], PickleError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let taken = rest.get(..length).ok_or(PickleError::Truncated {
-            at: self.bytes.len(),
-        })?;
+        let taken = rest.get(..length).ok_or(PickleError::Truncated { at: self.bytes.len() })?;
         self.at += length;
         Ok(taken)
     }
@@ -37,9 +35,7 @@ impl<'a> Input<'a> {
     /// The next `N` bytes as an array.
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], PickleError> {
         let at = self.at;
-        self.take(N)?
-            .try_into()
-            .map_err(|_| PickleError::Truncated { at })
+        self.take(N)?.try_into().map_err(|_| PickleError::Truncated { at })
     }
 
     /// One byte.
@@ -52,31 +48,21 @@ impl<'a> Input<'a> {
         let at = self.at;
         let limit = self.bytes.len();
         let found = u32::from_le_bytes(self.array()?);
-        usize::try_from(found).map_err(|_| PickleError::TooMany {
-            at,
-            what: "bytes",
-            limit,
-        })
+        usize::try_from(found).map_err(|_| PickleError::TooMany { at, what: "bytes", limit })
     }
 
     /// UTF-8 text of `length` bytes.
     pub(super) fn text(&mut self, length: usize) -> Result<String, PickleError> {
         let at = self.at;
         let text = std::str::from_utf8(self.take(length)?);
-        text.map(str::to_string)
-            .map_err(|_| PickleError::Unexpected {
-                at,
-                expected: "UTF-8 text",
-            })
+        text.map(str::to_string).map_err(|_| PickleError::Unexpected { at, expected: "UTF-8 text" })
     }
 
     /// Text up to a line feed, which is consumed too.
     pub(super) fn line(&mut self) -> Result<String, PickleError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let end = rest.iter().position(|byte| *byte == b'\n');
-        let end = end.ok_or(PickleError::Truncated {
-            at: self.bytes.len(),
-        })?;
+        let end = end.ok_or(PickleError::Truncated { at: self.bytes.len() })?;
         let line = self.text(end)?;
         self.at += 1;
         Ok(line)
@@ -87,11 +73,7 @@ impl<'a> Input<'a> {
         let at = self.at;
         let length = usize::from(self.byte()?);
         if length > LONG_BYTES {
-            return Err(PickleError::TooMany {
-                at,
-                what: "bytes in a number",
-                limit: LONG_BYTES,
-            });
+            return Err(PickleError::TooMany { at, what: "bytes in a number", limit: LONG_BYTES });
         }
         let bytes = self.take(length)?;
         let negative = bytes.last().is_some_and(|top| *top >= 0x80);
@@ -111,22 +93,13 @@ mod tests {
         assert_eq!(Input::new(&[1, 0xff]).long(), Ok(-1));
         assert_eq!(Input::new(&[2, 0xff, 0x00]).long(), Ok(255));
         assert_eq!(Input::new(&[2, 0x00, 0x80]).long(), Ok(-32768));
-        assert!(matches!(
-            Input::new(&[9; 10]).long(),
-            Err(PickleError::TooMany { .. })
-        ));
+        assert!(matches!(Input::new(&[9; 10]).long(), Err(PickleError::TooMany { .. })));
     }
 
     #[test]
     fn a_cut_argument_is_an_error_with_its_place() {
-        assert_eq!(
-            Input::new(&[1, 2]).take(3),
-            Err(PickleError::Truncated { at: 2 })
-        );
-        assert_eq!(
-            Input::new(b"torch").line(),
-            Err(PickleError::Truncated { at: 5 })
-        );
+        assert_eq!(Input::new(&[1, 2]).take(3), Err(PickleError::Truncated { at: 2 }));
+        assert_eq!(Input::new(b"torch").line(), Err(PickleError::Truncated { at: 5 }));
         assert!(Input::new(&[0xff]).text(1).is_err());
     }
 }

@@ -48,11 +48,7 @@ impl Machine<'_> {
             return Err(self.unexpected("a torch storage type"));
         };
         let (key, elements) = (self.text(*key)?, self.size(*elements)?);
-        self.push(Value::Storage(StorageRef {
-            key,
-            element,
-            elements,
-        }))
+        self.push(Value::Storage(StorageRef { key, element, elements }))
     }
 
     /// REDUCE: one of the allowed names with its arguments.
@@ -86,16 +82,9 @@ impl Machine<'_> {
         let Value::Storage(storage) = self.value(*storage) else {
             return Err(self.unexpected("a storage"));
         };
-        let layout = Layout {
-            offset: self.size(*offset)?,
-            strides: self.sizes(*strides)?,
-        };
+        let layout = Layout { offset: self.size(*offset)?, strides: self.sizes(*strides)? };
         let shape = self.sizes(*shape)?;
-        Ok(Value::Tensor(PickledTensor {
-            storage: storage.clone(),
-            shape,
-            layout,
-        }))
+        Ok(Value::Tensor(PickledTensor { storage: storage.clone(), shape, layout }))
     }
 
     /// `_rebuild_parameter(tensor, requires_grad, hooks)`: the tensor itself.
@@ -123,10 +112,7 @@ impl Machine<'_> {
     }
 
     fn sizes(&self, id: Id) -> Result<Vec<usize>, PickleError> {
-        self.tuple_items(id)?
-            .into_iter()
-            .map(|item| self.size(item))
-            .collect()
+        self.tuple_items(id)?.into_iter().map(|item| self.size(item)).collect()
     }
 
     fn tuple_items(&self, id: Id) -> Result<Vec<Id>, PickleError> {

@@ -37,10 +37,7 @@ fn a_hand_made_tensor_is_read() {
     let tensors = read_tensors(&one_tensor("HalfStorage")).unwrap();
     let tensor = &tensors["w"];
     assert_eq!(tensor.storage.element, Element::F16);
-    assert_eq!(
-        (tensor.storage.key.as_str(), tensor.storage.elements),
-        ("0", 4)
-    );
+    assert_eq!((tensor.storage.key.as_str(), tensor.storage.elements), ("0", 4));
     assert_eq!(tensor.shape, [2, 2]);
     assert_eq!(tensor.layout.strides, [2, 1]);
 }
@@ -58,13 +55,7 @@ fn names_off_the_list_are_refused_by_name() {
     for name in ["UntypedStorage", "load", "system"] {
         let error = read_tensors(&one_tensor(name)).err();
         let module = "torch".to_string();
-        assert_eq!(
-            error,
-            Some(PickleError::Global {
-                module,
-                name: name.to_string()
-            })
-        );
+        assert_eq!(error, Some(PickleError::Global { module, name: name.to_string() }));
     }
     let eval = stream(&[&text("builtins"), &text("eval"), &[opcode::STACK_GLOBAL]]);
     assert!(matches!(read_tensors(&eval), Err(PickleError::Global { name, .. }) if name == "eval"));
@@ -89,10 +80,7 @@ fn calls_with_wrong_arguments_are_refused() {
     ];
     for call in calls {
         let error = read_tensors(&stream(&[call])).err();
-        assert!(
-            matches!(error, Some(PickleError::Unexpected { .. })),
-            "{error:?}"
-        );
+        assert!(matches!(error, Some(PickleError::Unexpected { .. })), "{error:?}");
     }
 }
 
@@ -114,47 +102,38 @@ fn what_is_remembered_is_the_same_dictionary() {
 #[test]
 fn deep_nesting_and_endless_values_meet_a_limit() {
     let deep = stream(&[&[b'('; 5000]]);
-    assert!(matches!(
-        read_tensors(&deep),
-        Err(PickleError::TooMany {
-            what: "open marks",
-            ..
-        })
-    ));
+    assert!(matches!(read_tensors(&deep), Err(PickleError::TooMany { what: "open marks", .. })));
     let nested = [&[b')'][..], &[opcode::TUPLE1; MAX_VALUES][..]].concat();
     let nested = read_tensors(&stream(&[&nested]));
-    assert!(matches!(
-        nested,
-        Err(PickleError::TooMany { what: "values", .. })
-    ));
+    assert!(matches!(nested, Err(PickleError::TooMany { what: "values", .. })));
     let remembered = [&[b'N'][..], &[opcode::MEMOIZE; MAX_VALUES + 1][..]].concat();
     let remembered = read_tensors(&stream(&[&remembered]));
-    assert!(matches!(
-        remembered,
-        Err(PickleError::TooMany {
-            what: "remembered values",
-            ..
-        })
-    ));
+    assert!(matches!(remembered, Err(PickleError::TooMany { what: "remembered values", .. })));
 }
 
 #[test]
 fn negative_sizes_are_refused() {
     let mut bytes = one_tensor("FloatStorage");
-    let at = bytes
-        .windows(4)
-        .position(|window| window == b"K\x02K\x02")
-        .unwrap();
+    let at = bytes.windows(4).position(|window| window == b"K\x02K\x02").unwrap();
     bytes.splice(at..at + 2, [opcode::LONG1, 1, 0xff]);
-    assert!(matches!(
-        read_tensors(&bytes),
-        Err(PickleError::Unexpected { .. })
-    ));
+    assert!(matches!(read_tensors(&bytes), Err(PickleError::Unexpected { .. })));
 }
 
 proptest! {
     #[test]
     fn any_bytes_end_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _read = read_tensors(&stream(&[&bytes]));
+    }
+
+    #[test]
+    fn changed_streams_end_without_a_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+    ) {
+        let mut bytes = one_tensor("FloatStorage");
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _read = read_tensors(&bytes);
     }
 }

