@@ -103,14 +103,32 @@ pub fn write_manifest(folder: &Path, manifest: &EmbeddingsManifest) -> Result<()
 pub fn read_manifest(folder: &Path) -> Result<EmbeddingsManifest, DataError> {
     let path = folder.join("manifest.json");
     let text = fs::read_to_string(&path).map_err(DataError::io("reading", &path))?;
-    let manifest: EmbeddingsManifest = serde_json::from_str(&text)
-        .map_err(|e| DataError::unexpected(&path, "a manifest of embeddings", e.to_string()))?;
-    if manifest.format != FORMAT || manifest.version > FORMAT_VERSION {
-        let found = format!("{} version {}", manifest.format, manifest.version);
-        let expected = format!("{FORMAT} version {FORMAT_VERSION} or older");
-        return Err(DataError::unexpected(&path, expected, found));
+    check_format(&path, &text, (FORMAT, FORMAT_VERSION))?;
+    serde_json::from_str(&text)
+        .map_err(|e| DataError::unexpected(&path, "a manifest of embeddings", e.to_string()))
+}
+
+/// Refuses a manifest of another format or of a version newer than ours, before its other fields
+/// are read: a newer one may have others. A text that names no format passes.
+///
+/// # Errors
+/// [`DataError::Unexpected`], with both formats.
+pub fn check_format(path: &Path, text: &str, ours: (&str, u32)) -> Result<(), DataError> {
+    #[derive(Deserialize)]
+    struct Head {
+        format: String,
+        version: u32,
     }
-    Ok(manifest)
+    let Ok(Head { format, version }) = serde_json::from_str(text) else { return Ok(()) };
+    if format == ours.0 && version <= ours.1 {
+        return Ok(());
+    }
+    Err(DataError::Unexpected {
+        path: path.to_path_buf(),
+        expected: format!("{} version {} or older", ours.0, ours.1),
+        found: format!("{format} version {version}"),
+        hint: if format == ours.0 { "use the newer xqg that wrote it" } else { "" },
+    })
 }
 
 /// Embeddings opened for reading: ids in memory, vectors mapped.

@@ -54,7 +54,7 @@ pub enum DataError {
         path: PathBuf,
         /// The first bad lines.
         shown: Vec<BadLine>,
-        /// How many bad lines were met before reading stopped.
+        /// How many bad lines the file has.
         total: usize,
         /// The way out.
         hint: &'static str,
@@ -119,6 +119,7 @@ fn io_hint(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "\nhint: free some space and run the same command again; what is finished is kept"
         }
+        io::ErrorKind::ReadOnlyFilesystem => "\nhint: write to a place that is not read-only",
         _ => "",
     }
 }

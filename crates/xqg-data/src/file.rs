@@ -33,6 +33,14 @@ impl PartialFile {
     /// On a full disk or any other refusal of the system; the old file, if any, is untouched.
     pub fn commit(mut self) -> Result<(), DataError> {
         let writer = self.writer.take().expect("a partial file is committed once");
+        let done = self.publish(writer);
+        if done.is_err() {
+            let _ = fs::remove_file(&self.partial);
+        }
+        done
+    }
+
+    fn publish(&self, writer: BufWriter<File>) -> Result<(), DataError> {
         let file = writer
             .into_inner()
             .map_err(|e| DataError::io("writing", &self.partial)(e.into_error()))?;
@@ -92,6 +100,37 @@ pub fn writable_folder(path: &Path) -> Result<(), DataError> {
     fs::remove_file(&probe).map_err(DataError::io("writing to", path))
 }
 
+/// Moves a finished folder to its place. What lay there steps aside to `PATH.old.partial` and is
+/// removed only when the new one is in place; what a killed move left aside is removed too.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn replace_folder(finished: &Path, path: &Path) -> Result<(), DataError> {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    let old = partial_path(Path::new(&old));
+    if path.exists() {
+        remove(&old)?;
+        fs::rename(path, &old).map_err(DataError::io("renaming", path))?;
+    }
+    fs::rename(finished, path).map_err(DataError::io("renaming to", path))?;
+    remove(&old)
+}
+
+/// Removes a file or a folder with all that is in it, if it is there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn remove(path: &Path) -> Result<(), DataError> {
+    if path.is_dir() {
+        fs::remove_dir_all(path).map_err(DataError::io("removing", path))
+    } else if path.exists() {
+        fs::remove_file(path).map_err(DataError::io("removing", path))
+    } else {
+        Ok(())
+    }
+}
+
 /// Refuses to go on where an output exists, unless `force` is set.
 ///
 /// # Errors
@@ -118,6 +157,28 @@ mod tests {
         write_whole(&path, b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert!(!partial_path(&path).exists());
+    }
+
+    #[test]
+    fn a_commit_that_fails_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir_all(path.join("below")).unwrap();
+        assert!(write_whole(&path, b"x").is_err(), "a folder is in the way");
+        assert!(!partial_path(&path).exists());
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_another_and_of_what_a_kill_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let [new, path, old] = ["a.partial", "a", "a.old.partial"].map(|n| folder.path().join(n));
+        for (path, content) in [(&new, "new"), (&path, "kept"), (&old, "left")] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("x"), content).unwrap();
+        }
+        replace_folder(&new, &path).unwrap();
+        assert_eq!(fs::read_to_string(path.join("x")).unwrap(), "new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

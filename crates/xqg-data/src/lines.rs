@@ -1,6 +1,6 @@
 //! Lines of a text file, plain or `.gz`, each checked (UTF-8, no NUL, not endless) and handed to a
-//! parser. Bad lines are collected, up to twenty, before reading stops; or, where the caller chose
-//! so, they are skipped, counted and listed.
+//! parser. Bad lines fail the reading at the end of the file, all counted and the first twenty
+//! listed; or, where the caller chose so, they are skipped, counted and listed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -17,12 +17,12 @@ pub const MAX_LINE_BYTES: usize = 16 << 20;
 /// The longest text of one passage or query, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
-const HINT: &str = "mend these lines, or leave them out with --skip-bad";
+const HINT: &str = "mend these lines; encode and index can leave them out with --skip-bad";
 
 /// What to do with a line that does not hold what it must.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BadLines {
-    /// Collect up to twenty of them, then fail; nothing is written.
+    /// Hand out nothing after the first, read on to count them all, then fail.
     #[default]
     Stop,
     /// Leave them out; count and list them.
@@ -58,6 +58,7 @@ pub struct LineFile<T> {
     policy: BadLines,
     line: u64,
     bad: Skipped,
+    checked_outside: bool,
     done: bool,
     buffer: Vec<u8>,
 }
@@ -85,9 +86,18 @@ impl<T> LineFile<T> {
             policy,
             line: 0,
             bad: Skipped::default(),
+            checked_outside: false,
             done: false,
             buffer: Vec::new(),
         })
+    }
+
+    /// Hands out good lines even after bad ones, for a caller that checks more than a line can
+    /// tell and [`reject`](Self::reject)s: so one reading finds the bad lines of both kinds.
+    #[must_use]
+    pub fn checked_outside(mut self) -> Self {
+        self.checked_outside = true;
+        self
     }
 
     /// The bad lines left out so far.
@@ -101,38 +111,18 @@ impl<T> LineFile<T> {
     }
 
     /// Counts the line that was read last as bad, though it parsed: for checks that need more than
-    /// the line. `Stop` turns this into an error at once.
-    ///
-    /// # Errors
-    /// [`DataError::BadLines`] where the policy is to stop.
-    pub fn reject(&mut self, mismatch: Mismatch) -> Result<(), DataError> {
+    /// the line. Where the policy is to stop, the file's end is then an error.
+    pub fn reject(&mut self, mismatch: Mismatch) {
         self.bad.push(self.line, mismatch);
-        if self.policy == BadLines::Stop && self.bad.total >= SHOWN_PROBLEMS {
-            return Err(self.failure());
-        }
-        Ok(())
     }
 
     /// The error over all the bad lines met, if the policy is to stop and there were any.
-    ///
-    /// # Errors
-    /// [`DataError::BadLines`].
-    pub fn finish(&mut self) -> Result<(), DataError> {
-        if self.policy == BadLines::Stop && self.bad.total > 0 {
-            return Err(self.failure());
+    fn finish(&mut self) -> Result<(), DataError> {
+        if self.policy == BadLines::Skip || self.bad.total == 0 {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn failure(&mut self) -> DataError {
-        self.done = true;
-        let bad = std::mem::take(&mut self.bad);
-        DataError::BadLines {
-            path: self.path.clone(),
-            shown: bad.shown,
-            total: bad.total,
-            hint: HINT,
-        }
+        let Skipped { total, shown } = std::mem::take(&mut self.bad);
+        Err(DataError::BadLines { path: self.path.clone(), shown, total, hint: HINT })
     }
 
     /// Reads the next line into the buffer; `None` at the end of the file.
@@ -171,13 +161,12 @@ impl<T> LineFile<T> {
     }
 
     fn step(&mut self) -> Result<Option<T>, DataError> {
+        let all = self.policy == BadLines::Skip || self.checked_outside;
         while let Some(read) = self.read_line()? {
             match read.and_then(|()| self.parse_buffer()) {
-                Ok(Some(noun)) if self.policy == BadLines::Skip || self.bad.total == 0 => {
-                    return Ok(Some(noun));
-                }
+                Ok(Some(noun)) if all || self.bad.total == 0 => return Ok(Some(noun)),
                 Ok(_) => {}
-                Err(mismatch) => self.reject(mismatch)?,
+                Err(mismatch) => self.reject(mismatch),
             }
         }
         self.finish()?;

@@ -17,11 +17,11 @@ impl Qrels {
     /// Reads a qrels file, plain or `.gz`.
     ///
     /// # Errors
-    /// On the first twenty bad lines, on a pair judged twice with different grades, or when the
+    /// On bad lines, on a pair judged twice with different grades, or when the
     /// file holds no judgment.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let mut qrels = Self::default();
-        let mut file = LineFile::open(path, BadLines::Stop, Box::new(parse_line))?;
+        let mut file = LineFile::open(path, BadLines::Stop, Box::new(parse_line))?.checked_outside();
         while let Some(row) = file.next() {
             let Some((qid, docid, relevance)) = row? else {
                 continue;
@@ -29,10 +29,9 @@ impl Qrels {
             let old = qrels.insert(&qid, &docid, relevance);
             if old.is_some_and(|old| old != relevance) {
                 let pair = format!("{qid} and {docid} judged again");
-                file.reject(Mismatch::new("each pair judged once", pair))?;
+                file.reject(Mismatch::new("each pair judged once", pair));
             }
         }
-        file.finish()?;
         if qrels.queries.is_empty() {
             return Err(DataError::unexpected(path, "at least one judgment", "none"));
         }

@@ -39,7 +39,7 @@ pub fn stream_queries(path: &Path, policy: BadLines) -> Result<LineFile<Query>, 
 /// Reads all queries of a file, in its order.
 ///
 /// # Errors
-/// On the first twenty bad lines, or when there is no query at all.
+/// On bad lines, or when there is no query at all.
 pub fn read_queries(path: &Path) -> Result<Vec<Query>, DataError> {
     let queries: Vec<Query> = stream_queries(path, BadLines::Stop)?.collect::<Result<_, _>>()?;
     if queries.is_empty() {

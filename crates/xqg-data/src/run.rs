@@ -35,21 +35,20 @@ impl Run {
     /// Reads a TREC run, plain or `.gz`, and sorts each ranking by [`rank_order`].
     ///
     /// # Errors
-    /// On the first twenty bad lines: not six columns, a score that is no finite number, a passage
+    /// On bad lines: not six columns, a score that is no finite number, a passage
     /// that comes twice for one query; or when the file is empty.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let mut run = Self::default();
         let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut file = LineFile::open(path, BadLines::Stop, Box::new(parse_line))?;
+        let mut file = LineFile::open(path, BadLines::Stop, Box::new(parse_line))?.checked_outside();
         while let Some(row) = file.next() {
             let (qid, doc) = row?;
             if !seen.entry(qid.clone()).or_default().insert(doc.docid.clone()) {
                 let again = format!("{} again for {}", doc.docid, qid);
-                file.reject(Mismatch::new("each passage once for a query", again))?;
+                file.reject(Mismatch::new("each passage once for a query", again));
             }
             run.queries.entry(qid).or_default().push(doc);
         }
-        file.finish()?;
         if run.queries.is_empty() {
             return Err(DataError::unexpected(path, "at least one ranking", "none"));
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xqg_data::embeddings::Side;
-use xqg_data::file::writable_folder;
+use xqg_data::file::{remove, writable_folder};
 use xqg_data::lines::{BadLines, Skipped};
 
 use crate::build::{BATCH, Encode, Summary};
@@ -47,18 +47,64 @@ pub fn add(
     let id = manifest.layers.last().map_or(1, |l| l.id + 1);
     let input = hash_file(&options.queries)?;
     let layer = Layer { id, side: options.side, input, langs: Vec::new() };
-    begin(index, &manifest, &layer, options.force)?;
-    let rows = row_map(index, &manifest)?;
-    let source = (options.queries.as_path(), options.bad_lines);
-    let (layer, skipped) = spill_layer(index, &manifest, layer, (source, &rows), observer)?;
-    let passages = rows.len() as u64;
-    let mut summary = Summary { passages, skipped_questions: skipped, ..Summary::default() };
+    if let Some(summary) = added_before(index, &manifest, &layer)? {
+        return Ok(summary);
+    }
+    let fresh = begin(index, &manifest, &layer, options.force)?;
+    let (layer, mut summary) = match prepare(index, &manifest, layer, options, observer) {
+        Ok(prepared) => prepared,
+        // Bad input is mended and comes back as another file, which could not go on with this.
+        Err(error) if fresh => return abandon(index, &manifest, id).and(Err(error)),
+        Err(error) => return Err(error),
+    };
     encode_layer(index, &manifest, &layer, encode, (&mut summary, observer))?;
     manifest.layers.push(layer);
     manifest.write(index)?;
-    let _ = fs::remove_file(begun_path(index));
-    let _ = fs::remove_file(spilled_path(index, id));
+    remove_marks(index, id)?;
     Ok(summary)
+}
+
+/// Ends an addition that was killed after its layer was in the manifest, if it is this one.
+fn added_before(index: &Path, manifest: &IndexManifest, layer: &Layer) -> Result<Option<Summary>> {
+    let (Some(last), Some(begun)) = (manifest.layers.last(), read_begun(index)) else {
+        return Ok(None);
+    };
+    let this = Layer { id: last.id, ..layer.clone() };
+    if begun != this || last.input != this.input || last.side != this.side {
+        return Ok(None);
+    }
+    remove_marks(index, last.id)?;
+    let questions = last.langs.iter().map(|l| l.questions).sum();
+    Ok(Some(Summary { passages: manifest.passages, questions, ..Summary::default() }))
+}
+
+/// Brings the questions to their units: all that can fail on bad input.
+fn prepare(
+    index: &Path,
+    manifest: &IndexManifest,
+    layer: Layer,
+    options: &AddOptions,
+    observer: Observer,
+) -> Result<(Layer, Summary)> {
+    let rows = row_map(index, manifest)?;
+    let source = (options.queries.as_path(), options.bad_lines);
+    let (layer, skipped) = spill_layer(index, manifest, layer, (source, &rows), observer)?;
+    let passages = rows.len() as u64;
+    Ok((layer, Summary { passages, skipped_questions: skipped, ..Summary::default() }))
+}
+
+/// Takes away all that an addition left in the index.
+fn abandon(index: &Path, manifest: &IndexManifest, layer: u32) -> Result<()> {
+    for unit in manifest.units() {
+        Unit::new(index, unit).remove_layer(layer)?;
+    }
+    remove_marks(index, layer)
+}
+
+/// Removes what only an unfinished addition needs; the mark that it is unfinished last.
+fn remove_marks(index: &Path, layer: u32) -> Result<()> {
+    remove(&spilled_path(index, layer))?;
+    Ok(remove(&begun_path(index))?)
 }
 
 /// A part of a sharded build knows only its own docids.
@@ -77,27 +123,29 @@ fn begun_path(index: &Path) -> PathBuf {
     index.join("adding.json")
 }
 
-fn spilled_path(folder: &Path, layer: u32) -> PathBuf {
+/// Says that the questions of a layer are all with their units.
+pub(crate) fn spilled_path(folder: &Path, layer: u32) -> PathBuf {
     folder.join(format!("q{layer:04}.spilled.json"))
 }
 
+fn read_begun(index: &Path) -> Option<Layer> {
+    let bytes = fs::read(begun_path(index)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// Goes on with an unfinished addition of the same file; clears away one of another with `force`.
-fn begin(index: &Path, manifest: &IndexManifest, layer: &Layer, force: bool) -> Result<()> {
-    let path = begun_path(index);
-    let old = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<Layer>(&b).ok());
-    match old {
-        Some(old) if old == *layer => return Ok(()),
+/// Says whether the addition is a fresh one.
+fn begin(index: &Path, manifest: &IndexManifest, layer: &Layer, force: bool) -> Result<bool> {
+    match read_begun(index) {
+        Some(old) if old == *layer => return Ok(false),
         Some(old) if old.id == layer.id && !force => {
             let difference = "another questions file".to_owned();
             return Err(IndexError::OtherPlan { path: index.to_path_buf(), difference });
         }
-        _ => {}
+        _ => abandon(index, manifest, layer.id)?,
     }
-    for unit in manifest.units() {
-        Unit::new(index, unit).remove_layer(layer.id)?;
-    }
-    let _ = fs::remove_file(spilled_path(index, layer.id));
-    write_json(&path, layer)
+    write_json(&begun_path(index), layer)?;
+    Ok(true)
 }
 
 fn row_map(index: &Path, manifest: &IndexManifest) -> Result<RowMap> {
@@ -162,6 +210,8 @@ pub(crate) fn encode_layer(
         let unit = Unit::new(folder, number);
         if unit.has_layer(layer.id) {
             summary.questions += unit.read_questions(layer.id)?.len() as u64;
+            // A kill may have come between the two.
+            remove_spill(&unit, layer.id)?;
             continue;
         }
         let questions = sorted_spill(&unit, layer.id)?;

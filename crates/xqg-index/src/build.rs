@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use xqg_data::contract::EncoderContract;
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
-use xqg_data::file::{partial_path, refuse_existing, writable_folder};
+use xqg_data::file::{partial_path, refuse_existing, remove, replace_folder, writable_folder};
 use xqg_data::lines::{BadLines, Skipped};
 use xqg_data::npy::Dtype;
 use xqg_data::passage::{Passage, read_passages};
 
-use crate::add::{encode_layer, spill_layer};
+use crate::add::{encode_layer, spill_layer, spilled_path, unit_rows};
 use crate::error::{IndexError, Result};
 use crate::manifest::{IndexManifest, Layer, Plan, Shard, hash_file, write_json};
 use crate::progress::{Observer, Progress, Stage};
@@ -93,6 +93,9 @@ pub struct Summary {
     pub skipped_questions: Skipped,
 }
 
+/// Marks a build that is not finished; holds what it must go on with.
+const BEGUN: &str = "begun.json";
+
 /// What an unfinished build must go on with.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Begun {
@@ -115,20 +118,61 @@ pub fn build(
     observer: Observer,
 ) -> Result<Summary> {
     check(options)?;
-    refuse_existing(out, options.force)?;
+    refuse_finished(out, options.force)?;
     let begun = begin(options, encode)?;
+    if read_begun(out).is_some_and(|old| old == begun) {
+        return published_before(out);
+    }
+    refuse_existing(out, options.force)?;
     let folder = partial_path(out);
-    open_build(&folder, &begun, options.force)?;
+    let fresh = open_build(&folder, &begun, options.force)?;
     let mut work = Work { folder: &folder, begun, encode, summary: Summary::default(), rows: 0 };
-    let rows = work.lay_out(options, observer)?;
-    let layer = work.spill(options, &rows, observer)?;
-    drop(rows);
+    let layer = match work.prepare(options, observer) {
+        Ok(layer) => layer,
+        // Bad input is mended and comes back as another file, which could not go on with this.
+        Err(error) if fresh => return remove(&folder).map_err(Into::into).and(Err(error)),
+        Err(error) => return Err(error),
+    };
     work.encode_units(layer.as_ref(), observer)?;
     let mut manifest = IndexManifest::new(work.begun.plan, work.rows, options.shard);
     manifest.layers.extend(layer);
     manifest.write(&folder)?;
-    publish(&folder, out)?;
+    replace_folder(&folder, out)?;
+    remove_marks(out)?;
     Ok(work.summary)
+}
+
+/// Refuses to go on where an index lies, unless `force` is set; one that was moved to its place by
+/// a build that was killed before its very end may be finished.
+///
+/// # Errors
+/// [`DataError::Exists`].
+pub fn refuse_finished(out: &Path, force: bool) -> Result<()> {
+    if out.join(BEGUN).exists() {
+        return Ok(());
+    }
+    Ok(refuse_existing(out, force)?)
+}
+
+/// Ends a build that was killed after the move to its place.
+fn published_before(out: &Path) -> Result<Summary> {
+    let manifest = IndexManifest::read(out)?;
+    remove_marks(out)?;
+    let mut summary = Summary::default();
+    for number in manifest.units() {
+        let unit = Unit::new(out, number);
+        summary.passages += unit_rows(&manifest, number) as u64;
+        for layer in &manifest.layers {
+            summary.questions += unit.read_questions(layer.id)?.len() as u64;
+        }
+    }
+    Ok(summary)
+}
+
+/// Removes what only an unfinished build needs; the mark that it is unfinished last.
+fn remove_marks(folder: &Path) -> Result<()> {
+    remove(&spilled_path(folder, 1))?;
+    Ok(remove(&folder.join(BEGUN))?)
 }
 
 fn check(options: &BuildOptions) -> Result<()> {
@@ -157,22 +201,28 @@ fn begin(options: &BuildOptions, encode: Encode) -> Result<Begun> {
     Ok(Begun { plan, shard: options.shard, queries, side: options.side })
 }
 
-/// Finds or makes the folder of the unfinished build.
-fn open_build(folder: &Path, begun: &Begun, force: bool) -> Result<()> {
-    let plan_path = folder.join("begun.json");
-    if folder.exists() {
-        let old = fs::read(&plan_path).ok().and_then(|b| serde_json::from_slice::<Begun>(&b).ok());
-        match old {
-            Some(old) if old == *begun => return Ok(()),
-            Some(old) if !force => {
-                let difference = begun.difference(&old);
-                return Err(IndexError::OtherPlan { path: folder.to_path_buf(), difference });
-            }
-            _ => fs::remove_dir_all(folder).map_err(DataError::io("removing", folder))?,
+fn read_begun(folder: &Path) -> Option<Begun> {
+    let bytes = fs::read(folder.join(BEGUN)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Finds or makes the folder of the unfinished build; says whether it is a fresh one.
+fn open_build(folder: &Path, begun: &Begun, force: bool) -> Result<bool> {
+    let old = read_begun(folder);
+    let resumed = old.as_ref() == Some(begun);
+    match old {
+        Some(old) if !resumed && !force => {
+            let difference = begun.difference(&old);
+            return Err(IndexError::OtherPlan { path: folder.to_path_buf(), difference });
         }
+        _ if !resumed => remove(folder)?,
+        _ => {}
     }
     writable_folder(folder)?;
-    write_json(&plan_path, begun)
+    if !resumed {
+        write_json(&folder.join(BEGUN), begun)?;
+    }
+    Ok(!resumed)
 }
 
 impl Begun {
@@ -189,27 +239,6 @@ impl Begun {
     }
 }
 
-/// Moves a finished build to its place; an index that was there is removed only afterwards.
-pub(crate) fn publish(folder: &Path, out: &Path) -> Result<()> {
-    for name in ["begun.json", "q0001.spilled.json"] {
-        let path = folder.join(name);
-        if path.exists() {
-            fs::remove_file(&path).map_err(DataError::io("removing", &path))?;
-        }
-    }
-    let mut old = out.as_os_str().to_owned();
-    old.push(".old.partial");
-    let old = PathBuf::from(old);
-    if out.exists() {
-        fs::rename(out, &old).map_err(DataError::io("renaming", out))?;
-    }
-    fs::rename(folder, out).map_err(DataError::io("renaming to", out))?;
-    if old.exists() {
-        fs::remove_dir_all(&old).map_err(DataError::io("removing", &old))?;
-    }
-    Ok(())
-}
-
 struct Work<'a> {
     folder: &'a Path,
     begun: Begun,
@@ -219,6 +248,12 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Brings texts and questions to their units: all that can fail on bad input.
+    fn prepare(&mut self, options: &BuildOptions, observer: Observer) -> Result<Option<Layer>> {
+        let rows = self.lay_out(options, observer)?;
+        self.spill(options, &rows, observer)
+    }
+
     /// Reads all passages, writes the texts of this shard's units, and remembers every row.
     fn lay_out(&mut self, options: &BuildOptions, observer: Observer) -> Result<RowMap> {
         let mut file = read_passages(&options.corpus, options.bad_lines)?;

@@ -8,7 +8,7 @@ use xqg_data::passage::Passage;
 use xqg_data::run::ScoredDoc;
 
 use crate::add::unit_rows;
-use crate::error::Result;
+use crate::error::{IndexError, Result};
 use crate::manifest::IndexManifest;
 use crate::top_k::Ids;
 use crate::unit::{LayerSums, Question, Unit};
@@ -47,12 +47,13 @@ impl Index {
         for number in manifest.units() {
             let unit = Unit::new(folder, number);
             let (first, rows) = (ids.len(), unit_rows(&manifest, number));
+            let shape = (rows, manifest.plan.contract.dim);
             let vectors = unit.open_vectors()?;
             let named = ids.extend_lines(&unit.read_ids()?);
-            check_shape(&vectors, (rows, manifest.plan.contract.dim), named)?;
+            check_shape(&vectors, shape, named)?;
             let layers = manifest.layers.iter().map(|layer| {
                 let langs = layer.langs.iter().map(|l| l.lang).collect();
-                unit.open_layer(layer.id, langs, rows)
+                unit.open_layer(layer.id, langs, shape)
             });
             let layers = layers.collect::<Result<_>>()?;
             units.push(OpenUnit { unit, first, vectors, layers });
@@ -100,10 +101,19 @@ impl Index {
     /// # Errors
     /// When a file is missing or damaged.
     pub fn passages(&self, rows: &[u32]) -> Result<Vec<Passage>> {
-        self.collect(rows, Unit::read_passages, |all: &Vec<Passage>, place| {
+        let found = self.collect(rows, Unit::read_passages, |all: &Vec<Passage>, place| {
             all.get(place).cloned().into_iter().collect()
-        })
-        .map(|found| found.into_iter().flatten().collect())
+        })?;
+        let first = |(found, &row): (Vec<Passage>, &u32)| {
+            found.into_iter().next().ok_or_else(|| self.no_passage(row))
+        };
+        found.into_iter().zip(rows).map(first).collect()
+    }
+
+    fn no_passage(&self, row: u32) -> IndexError {
+        let (unit, place) = self.unit_of(row);
+        let expected = format!("a passage on line {}", place + 1);
+        DataError::unexpected(&unit.unit.passages_path(), expected, "the end of the file").into()
     }
 
     /// The questions attached to some rows, in the order asked, over all layers.

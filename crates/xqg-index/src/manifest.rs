@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xqg_data::contract::EncoderContract;
-use xqg_data::embeddings::Side;
+use xqg_data::embeddings::{Side, check_format};
 use xqg_data::error::DataError;
 use xqg_data::file::write_whole;
 use xqg_data::lang::Lang;
@@ -128,15 +128,13 @@ impl IndexManifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.json");
         let text = fs::read_to_string(&path).map_err(DataError::io("reading", &path))?;
-        let unexpected = |found: String| {
-            let expected = format!("the manifest of {FORMAT} version {FORMAT_VERSION} or older");
-            DataError::unexpected(&path, expected, found)
-        };
+        check_format(&path, &text, (FORMAT, FORMAT_VERSION))?;
+        let unexpected =
+            |found: String| DataError::unexpected(&path, "the manifest of an index", found);
         let manifest: Self = serde_json::from_str(&text).map_err(|e| unexpected(e.to_string()))?;
         let (shard, rows) = (manifest.shard(), manifest.plan.unit_rows);
-        let sound = shard.of > 0 && (1..=shard.of).contains(&shard.number) && rows > 0;
-        if manifest.format != FORMAT || manifest.version > FORMAT_VERSION || !sound {
-            let found = format!("{} version {}", manifest.format, manifest.version);
+        if shard.number == 0 || shard.number > shard.of || rows == 0 {
+            let found = format!("shard {}/{}, {rows} rows a unit", shard.number, shard.of);
             return Err(unexpected(found).into());
         }
         Ok(manifest)
@@ -183,9 +181,12 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// The blake3 hash of a file's content, in hexadecimal.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it is a folder or cannot be read.
 pub fn hash_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
+    if path.is_dir() {
+        return Err(DataError::unexpected(path, "a file", "a folder").into());
+    }
     hasher.update_mmap_rayon(path).map_err(DataError::io("reading", path))?;
     Ok(hasher.finalize().to_hex().to_string())
 }

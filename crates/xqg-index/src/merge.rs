@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use xqg_data::error::DataError;
-use xqg_data::file::{partial_path, refuse_existing, writable_folder};
+use xqg_data::file::{
+    partial_path, refuse_existing, remove, replace_folder, writable_folder,
+};
 
-use crate::build::publish;
 use crate::error::{IndexError, Result};
 use crate::manifest::{IndexManifest, Shard};
 use crate::unit::Unit;
@@ -22,9 +23,7 @@ pub fn merge(out: &Path, parts: &[PathBuf], force: bool) -> Result<IndexManifest
         parts.iter().map(|p| IndexManifest::read(p)).collect::<Result<_>>()?;
     check_parts(parts, &manifests)?;
     let folder = partial_path(out);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(DataError::io("removing", &folder))?;
-    }
+    remove(&folder)?;
     writable_folder(&folder)?;
     for (part, manifest) in parts.iter().zip(&manifests) {
         for number in manifest.units() {
@@ -34,7 +33,7 @@ pub fn merge(out: &Path, parts: &[PathBuf], force: bool) -> Result<IndexManifest
     let shard = (Shard::WHOLE.number, Shard::WHOLE.of);
     let whole = IndexManifest { shard, ..manifests[0].clone() };
     whole.write(&folder)?;
-    publish(&folder, out)?;
+    replace_folder(&folder, out)?;
     Ok(whole)
 }
 

@@ -76,15 +76,16 @@ impl Spill<'_> {
     /// Reads a questions file and appends each question to the file of its passage's unit.
     ///
     /// # Errors
-    /// On bad lines and unknown docids, unless they are to be skipped; when the disk refuses.
+    /// On bad lines and unknown docids, unless they are to be skipped; when there is no question;
+    /// when the disk refuses.
     pub fn run(&self, path: &Path, policy: BadLines, observer: Observer) -> Result<Spilled> {
-        let mut file = read_generated(path, policy)?;
+        let mut file = read_generated(path, policy)?.checked_outside();
         let (mut counts, mut kept, mut seen) = (BTreeMap::<Lang, u64>::new(), 0u64, 0u64);
         let mut buffers = Buffers::default();
         while let Some(question) = file.next() {
             let question = question?;
             let Some(row) = self.rows.get(&question.docid) else {
-                file.reject(Mismatch::new("a docid of the passages", quote(&question.docid)))?;
+                file.reject(Mismatch::new("a docid of the passages", quote(&question.docid)));
                 continue;
             };
             *counts.entry(question.lang).or_default() += 1;
@@ -94,7 +95,9 @@ impl Spill<'_> {
                 observer(Progress { stage: Stage::Questions, done: seen, total: None });
             }
         }
-        file.finish()?;
+        if seen == 0 {
+            return Err(DataError::unexpected(path, "at least one question", "none").into());
+        }
         self.flush(&mut buffers)?;
         let langs = counts.into_iter().map(|(lang, questions)| LangCount { lang, questions });
         Ok(Spilled { langs: langs.collect(), skipped: file.skipped().clone(), kept })

@@ -73,7 +73,7 @@ impl Unit {
         &self.folder
     }
 
-    fn passages_path(&self) -> PathBuf {
+    pub(crate) fn passages_path(&self) -> PathBuf {
         self.folder.join("passages.jsonl")
     }
 
@@ -183,19 +183,23 @@ impl Unit {
         Ok(file.commit()?)
     }
 
-    /// Opens the sums of a layer.
+    /// Opens the sums of a layer over `rows` passages, each sum `dim` numbers long.
     ///
     /// # Errors
     /// When a file is missing, damaged or of another shape.
-    pub fn open_layer(&self, layer: u32, langs: Vec<Lang>, rows: usize) -> Result<LayerSums> {
+    pub fn open_layer(
+        &self,
+        layer: u32,
+        langs: Vec<Lang>,
+        (rows, dim): (usize, usize),
+    ) -> Result<LayerSums> {
         let sums = Matrix::open(&self.layer_path(layer, "sums.npy"))?;
-        let path = self.layer_path(layer, "counts.npy");
-        let counts = read_counts(&path)?;
+        let counts = read_counts(&self.layer_path(layer, "counts.npy"))?;
         let expected = langs.len() * rows;
-        if sums.rows() != expected || counts.len() != expected {
-            let found = format!("{} and {}", sums.rows(), counts.len());
-            let expected = format!("{expected} sums and counts");
-            return Err(DataError::unexpected(&path, expected, found).into());
+        if (sums.rows(), sums.dim(), counts.len()) != (expected, dim, expected) {
+            let found = format!("{} x {} and {}", sums.rows(), sums.dim(), counts.len());
+            let expected = format!("{expected} x {dim} and as many counts");
+            return Err(DataError::unexpected(sums.path(), expected, found).into());
         }
         Ok(LayerSums { langs, sums, counts, rows })
     }

@@ -22,6 +22,13 @@ use crate::tokenizer::{Tokenizer, Tokens};
 /// run at speed, little enough to stay in its cache.
 const GROUP_TOKENS: usize = 256;
 
+/// The most tokens of a query where nobody says a number and the model can read as many.
+pub const QUERY_TOKENS: usize = 64;
+
+/// The most tokens of a passage where nobody says a number and the model can read as many: passages
+/// of 100 to 120 words, the field's custom since DPR (Karpukhin et al. 2020), fit.
+pub const PASSAGE_TOKENS: usize = 160;
+
 /// What a user may say about a model beyond what its folder says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EncoderOptions {
@@ -33,9 +40,9 @@ pub struct EncoderOptions {
     pub query_prefix: Option<String>,
     /// What is put before a passage; by default the model's prompt.
     pub passage_prefix: Option<String>,
-    /// The most tokens of a query; by default the model's limit.
+    /// The most tokens of a query; by default [`QUERY_TOKENS`] or the model's limit.
     pub query_max_tokens: Option<usize>,
-    /// The most tokens of a passage; by default the model's limit.
+    /// The most tokens of a passage; by default [`PASSAGE_TOKENS`] or the model's limit.
     pub passage_max_tokens: Option<usize>,
 }
 
@@ -218,7 +225,9 @@ fn contract(
 ) -> Result<EncoderContract, ModelError> {
     let model = model_name(folder);
     let limit = recipe.max_tokens.unwrap_or(usize::MAX).min(config.max_tokens());
-    let length = |asked: Option<usize>| check_length(folder, asked.unwrap_or(limit), config);
+    let length = |asked: Option<usize>, usual: usize| {
+        check_length(folder, asked.unwrap_or(usual.min(limit)), config)
+    };
     let known = known_prefixes(&model);
     let prefix = |said: &Option<String>, prompt: &Option<String>, known: Option<&str>| {
         said.clone().or_else(|| prompt.clone()).or(known.map(str::to_owned)).unwrap_or_default()
@@ -231,8 +240,8 @@ fn contract(
         normalize: options.normalize.unwrap_or(recipe.normalize),
         query_prefix: prefix(&options.query_prefix, &recipe.query_prefix, known_query),
         passage_prefix: prefix(&options.passage_prefix, &recipe.passage_prefix, known_passage),
-        query_max_tokens: length(options.query_max_tokens)?,
-        passage_max_tokens: length(options.passage_max_tokens)?,
+        query_max_tokens: length(options.query_max_tokens, QUERY_TOKENS)?,
+        passage_max_tokens: length(options.passage_max_tokens, PASSAGE_TOKENS)?,
         dim: recipe.dense.last().map_or(config.hidden_size, |d| d.out_features),
         model,
     })

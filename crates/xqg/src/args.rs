@@ -125,11 +125,11 @@ pub struct EncoderArgs {
     /// What is put before a passage [default: the model's prompt]
     #[arg(long, value_name = "TEXT")]
     pub passage_prefix: Option<String>,
-    /// The most tokens of a query; what is beyond is cut, counted and reported [default: the
-    /// model's limit]
+    /// The most tokens of a query; what is beyond is cut, counted and reported [default: 64, or
+    /// the model's limit where that is lower]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub query_max_tokens: Option<usize>,
-    /// The most tokens of a passage [default: the model's limit]
+    /// The most tokens of a passage [default: 160, or the model's limit where that is lower]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub passage_max_tokens: Option<usize>,
 }
@@ -226,21 +226,21 @@ pub enum IndexVerb {
     Merge(IndexMergeArgs),
 }
 
-/// `xqg index` itself.
+/// `xqg index` itself. What clap requires is optional here only because a verb below negates it.
 #[derive(Debug, Args)]
 pub struct IndexBuildArgs {
     /// The model: a folder, or a name that `xqg model get` knows
-    #[arg(long, required = true, default_value = "")]
-    pub model: String,
+    #[arg(long, required = true)]
+    pub model: Option<String>,
     /// The passages: BEIR JSON lines with _id, title, text; .gz too
-    #[arg(long, value_name = "FILE", required = true, default_value = "")]
-    pub corpus: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub corpus: Option<PathBuf>,
     /// The questions attached to them: JSON lines with docid, lang, text, in any order; .gz too
     #[arg(long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
     /// The index folder to write
-    #[arg(long, value_name = "INDEX", required = true, default_value = "")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "INDEX", required = true)]
+    pub out: Option<PathBuf>,
     /// How numbers lie on disk
     #[arg(long, value_enum, default_value = "f32")]
     pub dtype: DtypeArg,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use xqg_index::add::AddOptions;
-use xqg_index::build::{BuildOptions, Summary};
+use xqg_index::build::BuildOptions;
 use xqg_index::manifest::{IndexManifest, Shard};
 
 use crate::args::{IndexAddArgs, IndexBuildArgs, IndexMergeArgs, ShardArg, bad_lines};
@@ -12,12 +12,15 @@ use crate::progress::Display;
 
 /// Builds an index.
 pub fn build(args: &IndexBuildArgs) -> Result<()> {
-    xqg_data::file::refuse_existing(&args.out, args.force)?;
+    let (Some(model), Some(corpus), Some(out)) = (&args.model, &args.corpus, &args.out) else {
+        unreachable!("clap requires all three where no verb follows")
+    };
+    xqg_data::file::refuse_existing(out, args.force)?;
     let shard = args.shard.map_or_else(slurm_shard, |ShardArg(shard)| Ok(shard))?;
-    let opened = encoding::open(&args.model, &args.encoder)?;
+    let opened = encoding::open(model, &args.encoder)?;
     encoding::announce(&opened);
     let options = BuildOptions {
-        corpus: args.corpus.clone(),
+        corpus: corpus.clone(),
         queries: args.queries.clone(),
         side: encoding::side(args.questions_as),
         dtype: encoding::dtype(args.dtype),
@@ -29,14 +32,15 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
     let run = |side, texts: &[String]| opened.run(side, texts);
     let mut display = Display::new();
     let encode = opened.as_encode(&run);
-    let summary = xqg_index::build::build(&args.out, &options, encode, &mut observe(&mut display))?;
+    let summary = xqg_index::build::build(out, &options, encode, &mut observe(&mut display))?;
     drop(display);
-    output::skipped(&args.corpus, &summary.skipped_passages);
+    output::skipped(corpus, &summary.skipped_passages);
     if let Some(queries) = &args.queries {
         output::skipped(queries, &summary.skipped_questions);
     }
-    report(&summary);
-    output::note(format_args!("{}: {}", args.out.display(), contents(&summary)));
+    output::truncated(summary.truncated, summary.encoded);
+    let (passages, questions) = (summary.passages, summary.questions);
+    output::note(format_args!("{}: {passages} passages, {questions} questions", out.display()));
     Ok(())
 }
 
@@ -58,14 +62,6 @@ fn slurm_shard() -> Result<Shard> {
     Ok(shard)
 }
 
-fn report(summary: &Summary) {
-    output::truncated(summary.truncated, summary.encoded);
-}
-
-fn contents(summary: &Summary) -> String {
-    format!("{} passages, {} questions", summary.passages, summary.questions)
-}
-
 /// Adds questions to an index.
 pub fn add(args: &IndexAddArgs) -> Result<()> {
     let manifest = IndexManifest::read(&args.index)?;
@@ -82,7 +78,7 @@ pub fn add(args: &IndexAddArgs) -> Result<()> {
     let summary = xqg_index::add::add(&args.index, &options, encode, &mut observe(&mut display))?;
     drop(display);
     output::skipped(&args.queries, &summary.skipped_questions);
-    report(&summary);
+    output::truncated(summary.truncated, summary.encoded);
     let (index, questions) = (args.index.display(), summary.questions);
     output::note(format_args!("{index}: {questions} questions added"));
     Ok(())
