@@ -21,7 +21,8 @@ impl Qrels {
     /// file holds no judgment.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let mut qrels = Self::default();
-        let mut file = LineFile::open(path, BadLines::Stop, Box::new(parse_line))?.checked_outside();
+        let mut file =
+            LineFile::open(path, BadLines::Stop, Box::new(parse_line))?.checked_outside();
         while let Some(row) = file.next() {
             let Some((qid, docid, relevance)) = row? else {
                 continue;

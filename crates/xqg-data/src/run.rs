@@ -40,7 +40,8 @@ impl Run {
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let mut run = Self::default();
         let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        let mut file = LineFile::open(path, BadLines::Stop, Box::new(parse_line))?.checked_outside();
+        let mut file =
+            LineFile::open(path, BadLines::Stop, Box::new(parse_line))?.checked_outside();
         while let Some(row) = file.next() {
             let (qid, doc) = row?;
             if !seen.entry(qid.clone()).or_default().insert(doc.docid.clone()) {

@@ -51,12 +51,12 @@ pub fn add(
         return Ok(summary);
     }
     let fresh = begin(index, &manifest, &layer, options.force)?;
-    let (layer, mut summary) = match prepare(index, &manifest, layer, options, observer) {
-        Ok(prepared) => prepared,
+    let prepared = prepare(index, &manifest, layer, options, observer);
+    if prepared.is_err() && fresh {
         // Bad input is mended and comes back as another file, which could not go on with this.
-        Err(error) if fresh => return abandon(index, &manifest, id).and(Err(error)),
-        Err(error) => return Err(error),
-    };
+        let _ = abandon(index, &manifest, id);
+    }
+    let (layer, mut summary) = prepared?;
     encode_layer(index, &manifest, &layer, encode, (&mut summary, observer))?;
     manifest.layers.push(layer);
     manifest.write(index)?;

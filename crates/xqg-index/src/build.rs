@@ -127,12 +127,12 @@ pub fn build(
     let folder = partial_path(out);
     let fresh = open_build(&folder, &begun, options.force)?;
     let mut work = Work { folder: &folder, begun, encode, summary: Summary::default(), rows: 0 };
-    let layer = match work.prepare(options, observer) {
-        Ok(layer) => layer,
+    let prepared = work.prepare(options, observer);
+    if prepared.is_err() && fresh {
         // Bad input is mended and comes back as another file, which could not go on with this.
-        Err(error) if fresh => return remove(&folder).map_err(Into::into).and(Err(error)),
-        Err(error) => return Err(error),
-    };
+        let _ = remove(&folder);
+    }
+    let layer = prepared?;
     work.encode_units(layer.as_ref(), observer)?;
     let mut manifest = IndexManifest::new(work.begun.plan, work.rows, options.shard);
     manifest.layers.extend(layer);

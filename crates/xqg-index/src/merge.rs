@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use xqg_data::error::DataError;
-use xqg_data::file::{
-    partial_path, refuse_existing, remove, replace_folder, writable_folder,
-};
+use xqg_data::file::{partial_path, refuse_existing, remove, replace_folder, writable_folder};
 
 use crate::error::{IndexError, Result};
 use crate::manifest::{IndexManifest, Shard};
