@@ -383,11 +383,11 @@ pub struct SearchArgs {
 #[command(next_help_heading = "Fusion")]
 pub struct FusionArgs {
     /// The formula's alpha, 0 to 1
-    #[arg(long)]
+    #[arg(long, value_parser = fraction)]
     pub alpha: Option<f32>,
     /// The part of the fused weight that belongs to the questions, 0 to 1 [default: 0.4 where the
     /// index has questions]
-    #[arg(long)]
+    #[arg(long, value_parser = fraction)]
     pub share: Option<f32>,
     /// All shares from A to B in steps of STEP, in one pass; one run each, named RUN.share-S
     #[arg(long, value_name = "A:B:STEP")]
@@ -547,7 +547,10 @@ impl FromStr for LangWeightArg {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || format!("expected LANG=WEIGHT such as te=0.5, found `{text}`");
         let (lang, weight) = text.split_once('=').ok_or_else(expected)?;
-        let weight = weight.trim().parse().map_err(|_| expected())?;
+        let weight: f32 = weight.trim().parse().map_err(|_| expected())?;
+        if !weight.is_finite() || weight < 0.0 {
+            return Err(format!("expected a weight of 0 or more, found `{text}`"));
+        }
         Ok(Self(lang.parse::<LangArg>()?.0, weight))
     }
 }
@@ -602,6 +605,13 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+fn fraction(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(x) if (0.0..=1.0).contains(&x) => Ok(x),
+        _ => Err(format!("expected a number from 0 to 1, found `{text}`")),
+    }
+}
+
 fn yes_no(text: &str) -> Result<bool, String> {
     match text {
         "yes" | "true" => Ok(true),
@@ -641,6 +651,10 @@ mod tests {
             assert!(bad.parse::<ShardArg>().is_err(), "{bad}");
         }
         assert_eq!("te=0.5".parse::<LangWeightArg>().unwrap().1, 0.5);
-        assert!("xx=1".parse::<LangWeightArg>().is_err() && "te".parse::<LangWeightArg>().is_err());
+        for bad in ["xx=1", "te", "te=-1", "te=nan", "te=inf"] {
+            assert!(bad.parse::<LangWeightArg>().is_err(), "{bad}");
+        }
+        assert_eq!(fraction("0.25"), Ok(0.25));
+        assert!(fraction("1.5").is_err() && fraction("-0.1").is_err() && fraction("nan").is_err());
     }
 }

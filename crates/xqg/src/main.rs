@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use xqg_index::error::IndexError;
 
 use args::{Cli, Command, IndexVerb, ModelVerb};
 
@@ -23,9 +24,14 @@ fn main() -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
-            ExitCode::from(if error.is::<args::Usage>() { 2 } else { 1 })
+            ExitCode::from(if used_wrongly(&error) { 2 } else { 1 })
         }
     }
+}
+
+fn used_wrongly(error: &anyhow::Error) -> bool {
+    let setting = |e: &IndexError| matches!(e, IndexError::Setting { .. });
+    error.is::<args::Usage>() || error.downcast_ref().is_some_and(setting)
 }
 
 fn set_threads(threads: Option<usize>) -> Result<()> {

@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use xqg_data::embeddings::{
     EmbeddingsManifest, Side, has_shard, read_manifest, write_manifest, write_shard,
 };
-use xqg_data::file::{partial_path, refuse_existing, writable_folder};
+use xqg_data::error::DataError;
+use xqg_data::file::{partial_path, refuse_existing, remove, replace_folder, writable_folder};
 use xqg_data::lines::LineFile;
 use xqg_data::passage::read_passages;
 use xqg_data::query::stream_queries;
@@ -37,21 +38,34 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
     );
     manifest.input = hash_file(input)?;
     let folder = partial_path(&args.out);
+    let queries = || stream_queries(input, bad_lines(args.skip_bad));
+    let passages = || read_passages(input, bad_lines(args.skip_bad));
+    let total = match side {
+        Side::Query => check(input, queries()?)?,
+        Side::Passage => check(input, passages()?)?,
+    };
     resume(&folder, &manifest, args.force)?;
     let mut work = Work { opened: &opened, manifest, folder: &folder, encoded: 0, truncated: 0 };
     match side {
-        Side::Query => {
-            let mut file = stream_queries(input, bad_lines(args.skip_bad))?;
-            work.all(&mut file, |q| (q.qid, q.text))?;
-            output::skipped(input, file.skipped());
-        }
-        Side::Passage => {
-            let mut file = read_passages(input, bad_lines(args.skip_bad))?;
-            work.all(&mut file, |p| (p.docid.clone(), p.encoder_text()))?;
-            output::skipped(input, file.skipped());
-        }
+        Side::Query => work.all(total, queries()?, |q| (q.qid, q.text))?,
+        Side::Passage => work.all(total, passages()?, |p| (p.docid.clone(), p.encoder_text()))?,
     }
     finish(&work, &args.out)
+}
+
+/// Reads a whole file before anything is encoded or written, so that a bad line at its end costs a
+/// minute and not a day; returns the number of texts.
+fn check<T>(input: &Path, mut file: LineFile<T>) -> Result<u64> {
+    let mut texts = 0;
+    for noun in file.by_ref() {
+        noun?;
+        texts += 1;
+    }
+    output::skipped(input, file.skipped());
+    if texts == 0 {
+        return Err(DataError::unexpected(input, "at least one text", "none").into());
+    }
+    Ok(texts)
 }
 
 fn input(args: &EncodeArgs) -> (Side, &Path) {
@@ -62,12 +76,11 @@ fn input(args: &EncodeArgs) -> (Side, &Path) {
     }
 }
 
-/// Finds the unfinished folder of the same work, or begins one.
+/// Finds the unfinished folder of the same work, or begins one. Rows are counted at the end only,
+/// and a folder without a manifest has no shard yet.
 fn resume(folder: &Path, manifest: &EmbeddingsManifest, force: bool) -> Result<()> {
-    if folder.exists() {
-        if read_manifest(folder).is_ok_and(|old| old == *manifest) {
-            return Ok(());
-        }
+    let same = |old| EmbeddingsManifest { rows: manifest.rows, ..old } == *manifest;
+    if folder.join("manifest.json").exists() && !read_manifest(folder).is_ok_and(same) {
         if !force {
             bail!(
                 "resuming {}: expected the input and settings it began with, found others\n\
@@ -75,7 +88,7 @@ fn resume(folder: &Path, manifest: &EmbeddingsManifest, force: bool) -> Result<(
                 folder.display()
             );
         }
-        std::fs::remove_dir_all(folder)?;
+        remove(folder)?;
     }
     writable_folder(folder)?;
     Ok(write_manifest(folder, manifest)?)
@@ -91,8 +104,9 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Encodes a file shard by shard, passing over shards that an earlier run finished.
-    fn all<T>(&mut self, file: &mut LineFile<T>, row: impl Fn(T) -> Row) -> Result<()> {
+    fn all<T>(&mut self, total: u64, mut file: LineFile<T>, row: impl Fn(T) -> Row) -> Result<()> {
         let (mut display, mut unit) = (Display::new(), 0);
+        let mut report = |done: usize| display.show("encoding", "texts", done as u64, Some(total));
         loop {
             let rows: Vec<Row> = file
                 .by_ref()
@@ -104,26 +118,23 @@ impl Work<'_> {
             }
             self.manifest.rows += rows.len();
             if !has_shard(self.folder, unit) {
-                self.shard(unit, &rows, &mut display)?;
+                self.shard(unit, &rows, &mut report)?;
             }
             unit += 1;
-        }
-        if self.manifest.rows == 0 {
-            bail!("encoding: expected at least one text, found none");
         }
         Ok(())
     }
 
-    fn shard(&mut self, unit: usize, rows: &[Row], display: &mut Display) -> Result<()> {
+    fn shard(&mut self, unit: usize, rows: &[Row], report: &mut impl FnMut(usize)) -> Result<()> {
         let mut vectors = Vec::with_capacity(rows.len() * self.manifest.contract.dim);
-        let before = (self.manifest.rows - rows.len()) as u64;
+        let before = self.manifest.rows - rows.len();
         for (i, batch) in rows.chunks(BATCH).enumerate() {
             let texts: Vec<String> = batch.iter().map(|(_, text)| text.clone()).collect();
             let encoded = self.opened.encoder.encode(self.manifest.side, &texts)?;
             vectors.extend(encoded.vectors);
             self.encoded += texts.len() as u64;
             self.truncated += encoded.truncated as u64;
-            display.show("encoding", "texts", before + (i * BATCH + batch.len()) as u64, None);
+            report(before + i * BATCH + batch.len());
         }
         let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
         Ok(write_shard(self.folder, unit, self.manifest.dtype, &ids, &vectors)?)
@@ -132,10 +143,7 @@ impl Work<'_> {
 
 fn finish(work: &Work, out: &Path) -> Result<()> {
     write_manifest(work.folder, &work.manifest)?;
-    if out.exists() {
-        std::fs::remove_dir_all(out)?;
-    }
-    std::fs::rename(work.folder, out)?;
+    replace_folder(work.folder, out)?;
     output::truncated(work.truncated, work.encoded);
     let (rows, dim) = (work.manifest.rows, work.manifest.contract.dim);
     output::note(format_args!("{}: {rows} x {dim} embeddings", out.display()));

@@ -40,6 +40,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
 
 /// Evaluates run files against what the arguments name.
 pub fn evaluate_files(runs: &[PathBuf], judge: &JudgeArgs) -> Result<Vec<Evaluation>> {
+    require_corpus(judge)?;
     let runs: Vec<Run> = runs.iter().map(|p| Run::read(p)).collect::<Result<_, DataError>>()?;
     let measures: Vec<Measure> = judge.measures.iter().map(|m| m.0).collect();
     let sources = Sources {
@@ -53,6 +54,17 @@ pub fn evaluate_files(runs: &[PathBuf], judge: &JudgeArgs) -> Result<Vec<Evaluat
     };
     let runs: Vec<&Run> = runs.iter().collect();
     Ok(Evaluator::new(&measures, sources)?.evaluate_all(&runs)?)
+}
+
+/// Says at once what a measure will miss, before long files are read.
+fn require_corpus(judge: &JudgeArgs) -> Result<()> {
+    let Some(measure) = judge.measures.iter().find(|m| m.0.reads_answers()) else { return Ok(()) };
+    let missing = match (&judge.corpus, &judge.queries) {
+        (Some(_), Some(_)) => return Ok(()),
+        (None, _) => "--corpus FILE, the passages that were searched",
+        (_, None) => "--queries FILE, the questions with their answers",
+    };
+    bail!(Usage(format!("evaluating {}: expected {missing}, found none", measure.0)));
 }
 
 /// What tables call a run: its file's name without the ending.

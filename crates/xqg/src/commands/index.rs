@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use xqg_index::add::AddOptions;
-use xqg_index::build::BuildOptions;
+use xqg_index::build::{BuildOptions, refuse_finished};
 use xqg_index::manifest::{IndexManifest, Shard};
 
 use crate::args::{IndexAddArgs, IndexBuildArgs, IndexMergeArgs, ShardArg, bad_lines};
@@ -15,7 +15,7 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
     let (Some(model), Some(corpus), Some(out)) = (&args.model, &args.corpus, &args.out) else {
         unreachable!("clap requires all three where no verb follows")
     };
-    xqg_data::file::refuse_existing(out, args.force)?;
+    refuse_finished(out, args.force)?;
     let shard = args.shard.map_or_else(slurm_shard, |ShardArg(shard)| Ok(shard))?;
     let opened = encoding::open(model, &args.encoder)?;
     encoding::announce(&opened);
