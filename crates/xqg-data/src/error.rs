@@ -119,6 +119,7 @@ fn io_hint(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "\nhint: free some space and run the same command again; what is finished is kept"
         }
+        io::ErrorKind::UnexpectedEof => "\nhint: the file is cut short; get the whole file",
         io::ErrorKind::ReadOnlyFilesystem => "\nhint: write to a place that is not read-only",
         _ => "",
     }

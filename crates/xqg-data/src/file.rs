@@ -95,9 +95,61 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
 /// When a parent is a file, or permission is missing: said before the long work begins.
 pub fn writable_folder(path: &Path) -> Result<(), DataError> {
     fs::create_dir_all(path).map_err(DataError::io("creating", path))?;
-    let probe = path.join(".xqg-probe");
+    let probe = path.join(format!(".xqg-probe-{}", std::process::id()));
     File::create(&probe).map_err(DataError::io("writing to", path))?;
-    fs::remove_file(&probe).map_err(DataError::io("writing to", path))
+    let _ = fs::remove_file(&probe);
+    Ok(())
+}
+
+/// An output's path without a slash at its end, so that names beside it can be made.
+///
+/// # Errors
+/// When the path names no file or folder of its own, like `..` or `/`.
+pub fn output_path(path: &Path) -> Result<PathBuf, DataError> {
+    let clean: PathBuf = path.components().collect();
+    if clean.file_name().is_none() {
+        return Err(DataError::unexpected(path, "the name of a new folder", "none"));
+    }
+    Ok(clean)
+}
+
+/// Says that one process works on an output; two at once would spoil each other's files.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of an output: `PATH.lock` beside it, until dropped.
+    ///
+    /// # Errors
+    /// When another process has it, or the folder cannot be written to.
+    pub fn take(output: &Path) -> Result<Self, DataError> {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists()) {
+            fs::create_dir_all(parent).map_err(DataError::io("creating", parent))?;
+        }
+        let file = File::create(&path).map_err(DataError::io("creating", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path, _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(DataError::Unexpected {
+                path: output.to_path_buf(),
+                expected: "no other process at work on it".into(),
+                found: "one that holds its lock".into(),
+                hint: "wait until it is done; parts of one index need an --out each",
+            }),
+            Err(fs::TryLockError::Error(source)) => Err(DataError::io("locking", &path)(source)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Moves a finished folder to its place. What lay there steps aside to `PATH.old.partial` and is
@@ -113,7 +165,10 @@ pub fn replace_folder(finished: &Path, path: &Path) -> Result<(), DataError> {
         remove(&old)?;
         fs::rename(path, &old).map_err(DataError::io("renaming", path))?;
     }
-    fs::rename(finished, path).map_err(DataError::io("renaming to", path))?;
+    if let Err(error) = fs::rename(finished, path) {
+        let _ = fs::rename(&old, path);
+        return Err(DataError::io("renaming to", path)(error));
+    }
     remove(&old)
 }
 
@@ -131,13 +186,29 @@ pub fn remove(path: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Refuses to go on where an output exists, unless `force` is set.
+/// Whether a folder is empty or of our making: its manifest names one of our formats.
+fn is_replaceable(folder: &Path) -> bool {
+    let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap_or_default();
+    let ours = manifest.contains("\"xqg-index\"") || manifest.contains("\"xqg-embeddings\"");
+    ours || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Refuses to go on where an output exists, unless `force` is set; even then a folder that is not
+/// of our making is left alone.
 ///
 /// # Errors
-/// [`DataError::Exists`].
+/// [`DataError::Exists`], or [`DataError::Unexpected`] for somebody else's folder.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<(), DataError> {
     if path.exists() && !force {
         return Err(DataError::Exists { path: path.to_path_buf() });
+    }
+    if path.is_dir() && !is_replaceable(path) {
+        return Err(DataError::Unexpected {
+            path: path.to_path_buf(),
+            expected: "an artefact of xqg, which --force may replace".into(),
+            found: "a folder with other files".into(),
+            hint: "name another folder",
+        });
     }
     Ok(())
 }
@@ -179,6 +250,30 @@ mod tests {
         replace_folder(&new, &path).unwrap();
         assert_eq!(fs::read_to_string(path.join("x")).unwrap(), "new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn force_replaces_only_what_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, index) = (folder.path().join("data"), folder.path().join("index"));
+        for (path, name) in [(&data, "thesis.txt"), (&index, "manifest.json")] {
+            fs::create_dir(path).unwrap();
+            assert!(refuse_existing(path, true).is_ok(), "an empty folder");
+            write_whole(&path.join(name), b"{\"format\": \"xqg-index\"}").unwrap();
+        }
+        assert!(refuse_existing(&data, true).is_err());
+        assert!(refuse_existing(&index, true).is_ok() && refuse_existing(&index, false).is_err());
+    }
+
+    #[test]
+    fn one_process_at_a_time_works_on_an_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = output_path(&folder.path().join("index/")).unwrap();
+        let lock = Lock::take(&path).unwrap();
+        assert!(Lock::take(&path).unwrap_err().to_string().contains("no other process"));
+        drop(lock);
+        Lock::take(&path).unwrap();
+        assert!(output_path(Path::new("..")).is_err());
     }
 
     #[test]

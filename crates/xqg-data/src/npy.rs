@@ -172,7 +172,7 @@ impl Mapped {
             path: path.to_path_buf(),
             expected,
             found: format!("{found} bytes"),
-            hint: "the file is damaged; remove its folder and run the same command again",
+            hint: "the file is damaged: restore it, or build the whole folder again with --force",
         })
     }
 }

@@ -4,8 +4,11 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
+use std::io::{self, Write};
 use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::error::{DataError, Mismatch, quote};
 use crate::file::PartialFile;
@@ -83,19 +86,30 @@ impl Run {
         self.queries.is_empty()
     }
 
-    /// Writes six columns a line, rank from 1, scores with all their digits.
+    /// Writes six columns a line, rank from 1, scores with all their digits; compressed where the
+    /// name ends in `.gz`.
     ///
     /// # Errors
     /// When the file cannot be written; an earlier file of that name is then untouched.
     pub fn write(&self, path: &Path, tag: &str) -> Result<(), DataError> {
         let mut file = PartialFile::create(path)?;
+        let written = if path.extension().is_some_and(|e| e == "gz") {
+            let mut gz = GzEncoder::new(&mut file, Compression::default());
+            self.write_lines(&mut gz, tag).and_then(|()| gz.finish().map(|_| ()))
+        } else {
+            self.write_lines(&mut file, tag)
+        };
+        written.map_err(DataError::io("writing", path))?;
+        file.commit()
+    }
+
+    fn write_lines(&self, out: &mut impl Write, tag: &str) -> io::Result<()> {
         for (qid, docs) in self.iter() {
             for (i, doc) in docs.iter().enumerate() {
-                writeln!(file, "{qid} Q0 {} {} {} {tag}", doc.docid, i + 1, doc.score)
-                    .map_err(DataError::io("writing", path))?;
+                writeln!(out, "{qid} Q0 {} {} {} {tag}", doc.docid, i + 1, doc.score)?;
             }
         }
-        file.commit()
+        Ok(())
     }
 }
 
@@ -157,9 +171,11 @@ mod tests {
             let mut run = Run::default();
             run.insert("q", docs);
             let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("r.trec");
-            run.write(&path, "t").unwrap();
-            prop_assert_eq!(Run::read(&path).unwrap(), run);
+            for name in ["r.trec", "r.trec.gz"] {
+                let path = folder.path().join(name);
+                run.write(&path, "t").unwrap();
+                prop_assert_eq!(Run::read(&path).unwrap(), run.clone());
+            }
         }
     }
 }

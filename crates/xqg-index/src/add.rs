@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xqg_data::embeddings::Side;
-use xqg_data::file::{remove, writable_folder};
+use xqg_data::file::{Lock, output_path, remove, writable_folder};
 use xqg_data::lines::{BadLines, Skipped};
 
 use crate::build::{BATCH, Encode, Summary};
@@ -40,6 +40,8 @@ pub fn add(
     encode: Encode,
     observer: Observer,
 ) -> Result<Summary> {
+    let index = &output_path(index)?;
+    let _lock = Lock::take(index)?;
     let mut manifest = IndexManifest::read(index)?;
     manifest.plan.contract.check(encode.contract, "adding questions")?;
     refuse_part(index, &manifest)?;
@@ -49,6 +51,9 @@ pub fn add(
     let layer = Layer { id, side: options.side, input, langs: Vec::new() };
     if let Some(summary) = added_before(index, &manifest, &layer)? {
         return Ok(summary);
+    }
+    if !options.force {
+        refuse_repeated(index, &manifest, &layer)?;
     }
     let fresh = begin(index, &manifest, &layer, options.force)?;
     let prepared = prepare(index, &manifest, layer, options, observer);
@@ -62,6 +67,15 @@ pub fn add(
     manifest.write(index)?;
     remove_marks(index, id)?;
     Ok(summary)
+}
+
+/// The same file again would count each of its questions twice.
+fn refuse_repeated(index: &Path, manifest: &IndexManifest, layer: &Layer) -> Result<()> {
+    let same = |old: &&Layer| old.input == layer.input && old.side == layer.side;
+    match manifest.layers.iter().find(same) {
+        None => Ok(()),
+        Some(old) => Err(IndexError::Repeated { path: index.to_path_buf(), layer: old.id }),
+    }
 }
 
 /// Ends an addition that was killed after its layer was in the manifest, if it is this one.
@@ -95,10 +109,12 @@ fn prepare(
 
 /// Takes away all that an addition left in the index.
 fn abandon(index: &Path, manifest: &IndexManifest, layer: u32) -> Result<()> {
+    // The marks go first: a removal that is killed half-way must not be resumed.
+    remove_marks(index, layer)?;
     for unit in manifest.units() {
         Unit::new(index, unit).remove_layer(layer)?;
     }
-    remove_marks(index, layer)
+    Ok(())
 }
 
 /// Removes what only an unfinished addition needs; the mark that it is unfinished last.
@@ -164,10 +180,29 @@ fn row_map(index: &Path, manifest: &IndexManifest) -> Result<RowMap> {
 struct SpilledLayer {
     layer: Layer,
     skipped: usize,
+    /// Questions with the units of this folder: as many must be encoded in the end.
+    kept: u64,
 }
 
 /// A questions file with what to do about its bad lines, and where its docids are.
 type Source<'a> = ((&'a Path, BadLines), &'a RowMap);
+
+fn read_spilled(mark: &Path) -> Option<SpilledLayer> {
+    let bytes = fs::read(mark).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Refuses a layer that lacks questions because their file was removed under the build.
+fn check_complete(folder: &Path, layer: u32, questions: u64) -> Result<()> {
+    match read_spilled(&spilled_path(folder, layer)) {
+        Some(spilled) if spilled.kept == questions => Ok(()),
+        spilled => {
+            let kept = spilled.map_or(0, |s| s.kept);
+            let difference = format!("{questions} of {kept} questions are left");
+            Err(IndexError::OtherPlan { path: folder.to_path_buf(), difference })
+        }
+    }
+}
 
 /// Sorts a questions file to the units, unless an earlier run already did; returns the layer with
 /// its languages.
@@ -179,8 +214,7 @@ pub(crate) fn spill_layer(
     observer: Observer,
 ) -> Result<(Layer, Skipped)> {
     let mark = spilled_path(folder, layer.id);
-    let done = fs::read(&mark).ok().and_then(|b| serde_json::from_slice::<SpilledLayer>(&b).ok());
-    if let Some(done) = done {
+    if let Some(done) = read_spilled(&mark) {
         return Ok((done.layer, Skipped { total: done.skipped, shown: Vec::new() }));
     }
     for unit in manifest.units() {
@@ -191,7 +225,8 @@ pub(crate) fn spill_layer(
     let spill = Spill { folder, layer: layer.id, unit_rows, shard, rows };
     let found = spill.run(path, policy, observer)?;
     let layer = Layer { langs: found.langs, ..layer };
-    write_json(&mark, &SpilledLayer { layer: layer.clone(), skipped: found.skipped.total })?;
+    let (skipped, kept) = (found.skipped.total, found.kept);
+    write_json(&mark, &SpilledLayer { layer: layer.clone(), skipped, kept })?;
     Ok((layer, found.skipped))
 }
 
@@ -228,7 +263,7 @@ pub(crate) fn encode_layer(
         unit.write_layer(layer.id, manifest.plan.dtype, &sums, &questions)?;
         remove_spill(&unit, layer.id)?;
     }
-    Ok(())
+    check_complete(folder, layer.id, summary.questions)
 }
 
 /// Passages in a unit: all full but the last.

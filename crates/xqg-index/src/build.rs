@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use xqg_data::contract::EncoderContract;
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
-use xqg_data::file::{partial_path, refuse_existing, remove, replace_folder, writable_folder};
+use xqg_data::file::{
+    Lock, output_path, partial_path, refuse_existing, remove, replace_folder, writable_folder,
+};
 use xqg_data::lines::{BadLines, Skipped};
 use xqg_data::npy::Dtype;
 use xqg_data::passage::{Passage, read_passages};
@@ -118,9 +120,11 @@ pub fn build(
     observer: Observer,
 ) -> Result<Summary> {
     check(options)?;
+    let out = &output_path(out)?;
     refuse_finished(out, options.force)?;
+    let _lock = Lock::take(out)?;
     let begun = begin(options, encode)?;
-    if read_begun(out).is_some_and(|old| old == begun) {
+    if read_begun(out).is_some_and(|old| old.is_same(&begun)) {
         return published_before(out);
     }
     refuse_existing(out, options.force)?;
@@ -209,13 +213,20 @@ fn read_begun(folder: &Path) -> Option<Begun> {
 /// Finds or makes the folder of the unfinished build; says whether it is a fresh one.
 fn open_build(folder: &Path, begun: &Begun, force: bool) -> Result<bool> {
     let old = read_begun(folder);
-    let resumed = old.as_ref() == Some(begun);
+    let resumed = old.as_ref().is_some_and(|old| old.is_same(begun));
+    if old.is_none() && !force {
+        refuse_unknown(folder)?;
+    }
     match old {
         Some(old) if !resumed && !force => {
             let difference = begun.difference(&old);
             return Err(IndexError::OtherPlan { path: folder.to_path_buf(), difference });
         }
-        _ if !resumed => remove(folder)?,
+        _ if !resumed => {
+            // The mark goes first: a removal that is killed half-way must not be resumed.
+            remove(&folder.join(BEGUN))?;
+            remove(folder)?;
+        }
         _ => {}
     }
     writable_folder(folder)?;
@@ -225,7 +236,22 @@ fn open_build(folder: &Path, begun: &Begun, force: bool) -> Result<bool> {
     Ok(!resumed)
 }
 
+/// Refuses a folder in the place of the unfinished build that is not one.
+fn refuse_unknown(folder: &Path) -> Result<()> {
+    if !fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Ok(());
+    }
+    let difference = "it is not the beginning of such a build".to_owned();
+    Err(IndexError::OtherPlan { path: folder.to_path_buf(), difference })
+}
+
 impl Begun {
+    /// Whether one goes on where the other stopped; a model folder that has moved does not matter.
+    fn is_same(&self, other: &Self) -> bool {
+        let rest = |b: &Self| (b.shard, b.queries.clone(), b.side);
+        self.plan.is_same(&other.plan) && rest(self) == rest(other)
+    }
+
     fn difference(&self, old: &Self) -> String {
         let mut parts = vec![self.plan.difference(&old.plan)];
         if self.queries != old.queries {

@@ -25,6 +25,17 @@ pub enum IndexError {
         /// Which settings differ.
         difference: String,
     },
+    /// A questions file that is in the index already.
+    #[error(
+        "adding questions to {path}: expected a file that is not in the index, \
+         found that of layer {layer}\nhint: --force counts its questions once more"
+    )]
+    Repeated {
+        /// The index.
+        path: PathBuf,
+        /// The layer that holds the file's questions.
+        layer: u32,
+    },
     /// The parts given to a merge do not make one index.
     #[error("using {path}: expected {expected}, found {found}\nhint: {hint}")]
     Parts {

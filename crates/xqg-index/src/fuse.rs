@@ -47,6 +47,12 @@ impl Weight {
         }
     }
 
+    /// Whether the questions count at all.
+    pub fn counts(self) -> bool {
+        let (Self::Alpha(value) | Self::Share(value)) = self;
+        value > 0.0
+    }
+
     /// Checks that the number lies between 0 and 1.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
 use xqg_data::npy::Matrix;
 use xqg_data::passage::Passage;
@@ -116,18 +117,22 @@ impl Index {
         DataError::unexpected(&unit.unit.passages_path(), expected, "the end of the file").into()
     }
 
-    /// The questions attached to some rows, in the order asked, over all layers.
+    /// The questions attached to some rows, in the order asked, over all layers, each with the side
+    /// of the encoder that it went through.
     ///
     /// # Errors
     /// When a file is missing or damaged.
-    pub fn questions(&self, rows: &[u32]) -> Result<Vec<Vec<Question>>> {
-        let layers: Vec<u32> = self.manifest.layers.iter().map(|l| l.id).collect();
-        let read = |unit: &Unit| -> Result<Vec<Question>> {
-            let all = layers.iter().map(|&layer| unit.read_questions(layer));
-            Ok(all.collect::<Result<Vec<_>>>()?.concat())
+    pub fn questions(&self, rows: &[u32]) -> Result<Vec<Vec<(Side, Question)>>> {
+        let read = |unit: &Unit| -> Result<Vec<(Side, Question)>> {
+            let mut all = Vec::new();
+            for layer in &self.manifest.layers {
+                let questions = unit.read_questions(layer.id)?;
+                all.extend(questions.into_iter().map(|q| (layer.side, q)));
+            }
+            Ok(all)
         };
-        self.collect(rows, read, |all: &Vec<Question>, place| {
-            all.iter().filter(|q| q.row as usize == place).cloned().collect()
+        self.collect(rows, read, |all, place| {
+            all.iter().filter(|(_, q)| q.row as usize == place).cloned().collect()
         })
     }
 

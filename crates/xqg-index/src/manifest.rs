@@ -67,10 +67,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether two builds give the same numbers: equal but for where the model lies and what its
+    /// folder is called.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let there = Self { model_path: other.model_path.clone(), ..self.clone() };
+        let model = other.contract.model.clone();
+        Self { contract: EncoderContract { model, ..there.contract }, ..there } == *other
+    }
+
     /// The names of the settings that differ from another plan's, with both values.
     pub fn difference(&self, other: &Self) -> String {
         let (a, b) = (serde_json::json!(self), serde_json::json!(other));
-        let keys = ["contract", "model_path", "dtype", "unit_rows", "corpus"];
+        let keys = ["contract", "dtype", "unit_rows", "corpus"];
         let differs = keys.into_iter().filter(|k| a[k] != b[k]);
         differs.map(|k| format!("{k}: {} | {}", a[k], b[k])).collect::<Vec<_>>().join("; ")
     }

@@ -99,6 +99,7 @@ impl Spill<'_> {
             return Err(DataError::unexpected(path, "at least one question", "none").into());
         }
         self.flush(&mut buffers)?;
+        self.sync()?;
         let langs = counts.into_iter().map(|(lang, questions)| LangCount { lang, questions });
         Ok(Spilled { langs: langs.collect(), skipped: file.skipped().clone(), kept })
     }
@@ -115,6 +116,19 @@ impl Spill<'_> {
             self.flush(buffers)?;
         }
         Ok(true)
+    }
+
+    /// What the mark of a complete spill will vouch for must be on the disk before it.
+    fn sync(&self) -> Result<()> {
+        let units = self.rows.len().div_ceil(self.unit_rows);
+        for unit in (0..units).filter(|&unit| self.shard.holds(unit)) {
+            let path = Unit::new(self.folder, unit).spill_path(self.layer);
+            if path.exists() {
+                let file = fs::File::open(&path).map_err(DataError::io("reading", &path))?;
+                file.sync_all().map_err(DataError::io("syncing", &path))?;
+            }
+        }
+        Ok(())
     }
 
     fn flush(&self, buffers: &mut Buffers) -> Result<()> {

@@ -18,8 +18,8 @@ use crate::top_k::TopK;
 
 /// Rows scored together: their vectors and scores stay in a core's cache.
 const BLOCK_ROWS: usize = 256;
-/// Candidates (queries x weights x k) kept at a time; more queries go in several passes.
-const MAX_CANDIDATES: usize = 8 << 20;
+/// Bytes of candidates kept at a time over all threads; more queries go in several passes.
+const CANDIDATE_BYTES: usize = 512 << 20;
 
 /// How to fuse and how deep to rank.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +84,9 @@ pub fn search_rows(
     check(index, queries, options)?;
     let dim = index.dim();
     let per_query = options.weights.len().max(1) * options.k.max(1);
-    let batch = (MAX_CANDIDATES / per_query).clamp(1, 1024);
+    // A selection holds 2 k pairs of 8 bytes, and a thread holds up to two sets of selections.
+    let threads = rayon::current_num_threads();
+    let batch = (CANDIDATE_BYTES / (per_query * 16 * 2 * threads)).clamp(1, 1024);
     let mut all = vec![Vec::with_capacity(queries.qids.len()); options.weights.len()];
     let total = Some(queries.qids.len() as u64);
     for (langs, vectors) in queries.langs.chunks(batch).zip(queries.vectors.chunks(batch * dim)) {
@@ -102,6 +104,10 @@ fn check(index: &Index, queries: QueryVectors, options: &SearchOptions) -> Resul
     options.weights.iter().try_for_each(|w| w.check())?;
     options.langs.check()?;
     let expected = queries.qids.len() * index.dim();
+    if !queries.vectors.iter().all(|v| v.is_finite()) {
+        let (expected, found) = ("finite numbers", "NaN or infinity".to_owned());
+        return Err(IndexError::Setting { name: "query vectors", expected, found });
+    }
     if queries.vectors.len() != expected || queries.langs.len() != queries.qids.len() {
         let found = format!("{} numbers for {} queries", queries.vectors.len(), queries.qids.len());
         let expected = "one vector of the index's length for each query";

@@ -3,7 +3,7 @@
 //! all; the last of each kind to be written is the mark that its kind is complete.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -239,8 +239,11 @@ fn read_lines<T>(path: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T
     let file = fs::File::open(path).map_err(DataError::io("reading", path))?;
     let mut all = Vec::new();
     for (i, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(DataError::io("reading", path))?;
-        let noun = parse(&line).ok_or_else(|| {
+        let line = match line {
+            Err(e) if e.kind() == ErrorKind::InvalidData => None,
+            line => Some(line.map_err(DataError::io("reading", path))?),
+        };
+        let noun = line.as_deref().and_then(&parse).ok_or_else(|| {
             let found = format!("line {} damaged", i + 1);
             DataError::unexpected(path, "the lines that the build wrote", found)
         })?;

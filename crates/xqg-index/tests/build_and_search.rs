@@ -266,7 +266,8 @@ fn other_inputs_do_not_resume_and_bad_ones_leave_nothing() {
     assert!(collection.build("out", &options, 99).is_err(), "an index is there");
     fs::write(
         collection.path("questions.jsonl"),
-        "{\"docid\":\"nowhere\",\"lang\":\"te\",\"text\":\"x\"}\n",
+        "{\"docid\":\"nowhere\",\"lang\":\"te\",\"text\":\"x\"}\n\
+         {\"docid\":\"p1\",\"lang\":\"te\",\"text\":\"x\"}\n",
     )
     .unwrap();
     let error = collection.build("out", &BuildOptions { force: true, ..options.clone() }, 99);

@@ -54,7 +54,7 @@ pub struct Config {
     /// Added to the variance in layer norms.
     pub layer_norm_eps: f32,
     #[serde(default)]
-    pad_token_id: usize,
+    pad_token_id: Option<usize>,
     #[serde(default)]
     position_embedding_type: Option<String>,
 }
@@ -86,7 +86,14 @@ impl Config {
         if h == 0 || heads == 0 || h % heads != 0 {
             return Err(("a hidden size that the heads divide", format!("{h} and {heads} heads")));
         }
-        if self.max_position_embeddings <= self.first_position() + 2 {
+        let sizes = [self.intermediate_size, self.vocab_size, self.type_vocab_size];
+        if sizes.contains(&0) {
+            return Err((
+                "sizes of 1 or more",
+                "an intermediate, vocab or type vocab size of 0".into(),
+            ));
+        }
+        if self.max_position_embeddings <= self.first_position().saturating_add(2) {
             return Err(("room for positions", self.max_position_embeddings.to_string()));
         }
         Ok(())
@@ -101,7 +108,8 @@ impl Config {
     pub fn first_position(&self) -> usize {
         match self.family() {
             Family::Bert => 0,
-            Family::XlmRoberta => self.pad_token_id + 1,
+            // Where the file names no padding id, transformers takes 1 for this family.
+            Family::XlmRoberta => self.pad_token_id.unwrap_or(1).saturating_add(1),
         }
     }
 

@@ -13,7 +13,9 @@ use xqg_data::embeddings::Side;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::network::{Network, Scratch};
+use crate::kernel::Isa;
+use crate::linear::{Arithmetic, Precision};
+use crate::network::{Network, Scratch, States};
 use crate::ops::{Shape, View, matmul_transposed};
 use crate::recipe::{DenseActivation, DenseModule, Pooling, Recipe};
 use crate::tokenizer::{Tokenizer, Tokens};
@@ -44,6 +46,10 @@ pub struct EncoderOptions {
     pub query_max_tokens: Option<usize>,
     /// The most tokens of a passage; by default [`PASSAGE_TOKENS`] or the model's limit.
     pub passage_max_tokens: Option<usize>,
+    /// The arithmetic of the linear layers.
+    pub precision: Precision,
+    /// The kernels; by default the best of this machine.
+    pub isa: Option<Isa>,
 }
 
 /// Embeddings of some texts, in their order.
@@ -91,12 +97,15 @@ impl Encoder {
             pooling.ok_or_else(|| ModelError::NoPooling { path: folder.to_path_buf() })?;
         let tokenizer = Tokenizer::open(&recipe.network)?;
         let checkpoint = Checkpoint::open(&recipe.network)?;
+        check_dense(&recipe, &config)?;
         let dense = recipe.dense.iter().map(open_dense).collect::<Result<Vec<_>, _>>()?;
         let mut contract = contract(folder, &config, &recipe, options)?;
         contract.pooling = pooling_name(pooling, &dense, contract.normalize);
         contract.tokenizer = tokenizer.hash().to_owned();
         contract.weights = weights_hash(&checkpoint, &dense, &config);
-        let network = Network::load(&checkpoint, config)?;
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let how = Arithmetic { isa, precision: options.precision };
+        let network = Network::load(&checkpoint, config, how)?;
         Ok(Self { tokenizer, network, pooling, dense, contract, spare: Mutex::default() })
     }
 
@@ -159,9 +168,8 @@ impl Encoder {
         let ids: Vec<u32> = group.iter().flat_map(|t| t.ids.iter().copied()).collect();
         let lengths: Vec<usize> = group.iter().map(|t| t.ids.len()).collect();
         let mut scratch = self.take_scratch();
-        let states = self.network.forward(&ids, &lengths, &mut scratch);
+        let pooled = self.pool(self.network.forward(&ids, &lengths, &mut scratch), &lengths);
         self.spare.lock().expect("no panic while locked").push(scratch);
-        let pooled = self.pool(&states, &lengths);
         let mut vectors = self.dense.iter().fold(pooled, |x, dense| dense.apply(&x));
         if self.contract.normalize {
             vectors.chunks_exact_mut(self.dim()).for_each(scale_to_length_one);
@@ -173,15 +181,15 @@ impl Encoder {
         self.spare.lock().expect("no panic while locked").pop().unwrap_or_default()
     }
 
-    fn pool(&self, states: &[f32], lengths: &[usize]) -> Vec<f32> {
+    fn pool(&self, states: States, lengths: &[usize]) -> Vec<f32> {
         let h = self.network.config().hidden_size;
         let mut pooled = vec![0.0; lengths.len() * h];
-        let mut rest = states;
+        let mut rest = states.data;
         for (out, &n) in pooled.chunks_exact_mut(h).zip(lengths) {
-            let (text, tail) = rest.split_at(n * h);
+            let (text, tail) = rest.split_at(n * states.stride);
             match self.pooling {
                 Pooling::Cls if n > 0 => out.copy_from_slice(&text[..h]),
-                _ => mean_rows(text, out),
+                _ => mean_rows(text, states.stride, out),
             }
             rest = tail;
         }
@@ -206,6 +214,22 @@ impl Dense {
         }
         out
     }
+}
+
+/// Each dense module takes what the one before it gives.
+fn check_dense(recipe: &Recipe, config: &Config) -> Result<(), ModelError> {
+    let mut width = config.hidden_size;
+    for module in &recipe.dense {
+        if module.in_features != width || module.out_features == 0 {
+            return Err(ModelError::Unexpected {
+                path: module.folder.join("config.json"),
+                expected: format!("in_features {width} and out_features of 1 or more"),
+                found: format!("{} and {}", module.in_features, module.out_features),
+            });
+        }
+        width = module.out_features;
+    }
+    Ok(())
 }
 
 fn open_dense(module: &DenseModule) -> Result<Dense, ModelError> {
@@ -264,15 +288,18 @@ fn check_length(folder: &Path, asked: usize, config: &Config) -> Result<usize, M
     Err(ModelError::TooLong { path, limit, asked, hint })
 }
 
-/// The folder's own name, or the repository's where the folder is a snapshot of the hub's cache.
+/// The folder's own name, or the repository's where the folder is a snapshot of the hub's cache:
+/// `models--OWNER--NAME/snapshots/REVISION`.
 fn model_name(folder: &Path) -> String {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let parts: Vec<_> = whole.iter().map(|p| p.to_string_lossy()).collect();
-    let cached = parts.iter().rev().find_map(|p| p.strip_prefix("models--"));
-    match (cached, parts.last()) {
-        (Some(repository), _) => repository.replace("--", "/"),
-        (None, Some(last)) => last.to_string(),
-        (None, None) => String::new(),
+    match &parts[..] {
+        [.., repository, snapshots, _] if snapshots == "snapshots" => {
+            let name = repository.strip_prefix("models--").unwrap_or(repository);
+            name.replacen("--", "/", 1)
+        }
+        [.., last] => last.to_string(),
+        [] => String::new(),
     }
 }
 
@@ -316,14 +343,13 @@ fn split_groups(texts: &[Tokens]) -> Vec<&[Tokens]> {
     groups
 }
 
-fn mean_rows(rows: &[f32], out: &mut [f32]) {
-    let h = out.len();
-    for row in rows.chunks_exact(h) {
+fn mean_rows(rows: &[f32], stride: usize, out: &mut [f32]) {
+    for row in rows.chunks_exact(stride) {
         for (o, x) in out.iter_mut().zip(row) {
             *o += x;
         }
     }
-    let n = (rows.len() / h).max(1) as f32;
+    let n = (rows.len() / stride).max(1) as f32;
     out.iter_mut().for_each(|o| *o /= n);
 }
 

@@ -5,11 +5,14 @@
 //! [`recipe`] and [`config`] read what it is, [`checkpoint`] its weights, [`tokenizer`] makes ids,
 //! [`network`] turns them into token states, and [`encoder`] into embeddings.
 
+pub mod attention;
 pub mod checkpoint;
 pub mod config;
 pub mod encoder;
 pub mod error;
 pub mod get;
+pub mod kernel;
+pub mod linear;
 pub mod network;
 pub mod ops;
 pub mod recipe;

@@ -2,31 +2,13 @@
 //! batch without padding, all tokens end to end. One call is single-threaded and owns its scratch
 //! memory; the caller runs several at once.
 
+use crate::attention::{AttentionScratch, Heads, grow};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::ops::{
-    Norm, Shape, View, add_bias, add_bias_activate, add_norm, matmul, matmul_transposed, norm_row,
-    softmax_rows,
-};
-
-/// A linear layer: weight row-major `out x in`, and a bias.
-#[derive(Debug)]
-struct Linear {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-    input: usize,
-}
-
-impl Linear {
-    /// `out = x · weightᵀ`, without the bias, for `rows` rows.
-    fn apply(&self, rows: usize, x: &[f32], out: &mut [f32]) {
-        let n = self.bias.len();
-        let shape = Shape { m: rows, n, k: self.input };
-        let (x, w) = (View::new(x, self.input), View::new(&self.weight, self.input));
-        matmul_transposed(shape, x, w, out, n);
-    }
-}
+use crate::kernel::Quantised;
+use crate::linear::{Arithmetic, Linear, Rows};
+use crate::ops::{Norm, activate, norm_row, norm_rows};
 
 #[derive(Debug)]
 struct Layer {
@@ -39,10 +21,11 @@ struct Layer {
     output_norm: Norm,
 }
 
-/// A BERT or XLM-RoBERTa encoder in f32.
+/// A BERT or XLM-RoBERTa encoder.
 #[derive(Debug)]
 pub struct Network {
     config: Config,
+    heads: Heads,
     words: Vec<f32>,
     positions: Vec<f32>,
     /// Row 0 of the token type embedding: the only one that a single text uses.
@@ -54,37 +37,53 @@ pub struct Network {
 /// Memory for the states of one batch; grows to the largest batch and is then reused.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    states: Vec<f32>,
     qkv: Vec<f32>,
     context: Vec<f32>,
     next: Vec<f32>,
     inner: Vec<f32>,
-    scores: Vec<f32>,
+    attention: AttentionScratch,
+    quantised: Quantised,
+}
+
+/// Token states after the last layer: rows of `hidden` numbers, `stride` apart.
+#[derive(Debug, Clone, Copy)]
+pub struct States<'a> {
+    /// The buffer.
+    pub data: &'a [f32],
+    /// Numbers between the beginnings of two rows.
+    pub stride: usize,
 }
 
 /// Names of published weights: some checkpoints put `bert.` or `roberta.` before them.
 struct Names<'a> {
     checkpoint: &'a Checkpoint,
     prefix: &'static str,
+    how: Arithmetic,
 }
 
 impl<'a> Names<'a> {
-    fn new(checkpoint: &'a Checkpoint) -> Self {
+    fn new(checkpoint: &'a Checkpoint, how: Arithmetic) -> Self {
         let has = |prefix: &str| {
             let name = format!("{prefix}embeddings.word_embeddings.weight");
             checkpoint.shape(&name).is_some()
         };
         let prefix = ["", "bert.", "roberta."].into_iter().find(|p| has(p)).unwrap_or("");
-        Self { checkpoint, prefix }
+        Self { checkpoint, prefix, how }
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
         Ok(self.checkpoint.tensor(&format!("{}{name}", self.prefix), shape)?)
     }
 
-    fn linear(&self, name: &str, output: usize, input: usize) -> Result<Linear, ModelError> {
-        let weight = self.tensor(&format!("{name}.weight"), &[output, input])?;
-        let bias = self.tensor(&format!("{name}.bias"), &[output])?;
-        Ok(Linear { weight, bias, input })
+    /// One linear layer, or several of one input side by side.
+    fn linear(&self, names: &[String], output: usize, input: usize) -> Result<Linear, ModelError> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for name in names {
+            weight.extend(self.tensor(&format!("{name}.weight"), &[output, input])?);
+            bias.extend(self.tensor(&format!("{name}.bias"), &[output])?);
+        }
+        Ok(Linear::new(weight, bias, input, self.how))
     }
 
     /// A layer norm; checkpoints converted from TensorFlow call its parts gamma and beta.
@@ -104,18 +103,13 @@ impl<'a> Names<'a> {
     fn layer(&self, index: usize, c: &Config) -> Result<Layer, ModelError> {
         let (h, f, eps) = (c.hidden_size, c.intermediate_size, c.layer_norm_eps);
         let at = |part: &str| format!("encoder.layer.{index}.{part}");
-        let mut qkv = self.linear(&at("attention.self.query"), h, h)?;
-        for part in ["attention.self.key", "attention.self.value"] {
-            let linear = self.linear(&at(part), h, h)?;
-            qkv.weight.extend(linear.weight);
-            qkv.bias.extend(linear.bias);
-        }
+        let qkv = ["query", "key", "value"].map(|part| at(&format!("attention.self.{part}")));
         Ok(Layer {
-            qkv,
-            attention_out: self.linear(&at("attention.output.dense"), h, h)?,
+            qkv: self.linear(&qkv, h, h)?,
+            attention_out: self.linear(&[at("attention.output.dense")], h, h)?,
             attention_norm: self.norm(&at("attention.output.LayerNorm"), h, eps)?,
-            expand: self.linear(&at("intermediate.dense"), f, h)?,
-            contract: self.linear(&at("output.dense"), h, f)?,
+            expand: self.linear(&[at("intermediate.dense")], f, h)?,
+            contract: self.linear(&[at("output.dense")], h, f)?,
             output_norm: self.norm(&at("output.LayerNorm"), h, eps)?,
         })
     }
@@ -126,15 +120,22 @@ impl Network {
     ///
     /// # Errors
     /// When a tensor is missing, of another shape, or holds a number that is not finite.
-    pub fn load(checkpoint: &Checkpoint, config: Config) -> Result<Self, ModelError> {
-        let names = Names::new(checkpoint);
+    pub fn load(
+        checkpoint: &Checkpoint,
+        config: Config,
+        how: Arithmetic,
+    ) -> Result<Self, ModelError> {
+        let names = Names::new(checkpoint, how);
         let (h, eps) = (config.hidden_size, config.layer_norm_eps);
         let at = |part: &str| format!("embeddings.{part}");
         let tensor = |part: &str, rows| names.tensor(&at(part), &[rows, h]);
         let mut type_zero = tensor("token_type_embeddings.weight", config.type_vocab_size)?;
         type_zero.truncate(h);
         let layers = (0..config.num_hidden_layers).map(|i| names.layer(i, &config));
+        let stride = (3 * h).next_multiple_of(how.isa.panel());
+        let (count, dim) = (config.num_attention_heads, config.head_dim());
         Ok(Self {
+            heads: Heads { count, dim, stride, isa: how.isa },
             words: tensor("word_embeddings.weight", config.vocab_size)?,
             positions: tensor("position_embeddings.weight", config.max_position_embeddings)?,
             type_zero,
@@ -149,84 +150,80 @@ impl Network {
         &self.config
     }
 
-    /// Token states after the last layer, `tokens x hidden`, for texts whose ids lie end to end;
-    /// `lengths` sums to the number of ids.
+    /// Token states after the last layer for texts whose ids lie end to end; `lengths` sums to the
+    /// number of ids. Nothing is allocated once the scratch has seen a batch of that size.
     ///
     /// # Panics
     /// When an id or a length is beyond the embeddings: the tokenizer's border checks both.
-    pub fn forward(&self, ids: &[u32], lengths: &[usize], scratch: &mut Scratch) -> Vec<f32> {
-        let mut x = self.embed(ids, lengths);
-        scratch.grow(&self.config, ids.len(), lengths.iter().copied().max().unwrap_or(0));
+    pub fn forward<'a>(
+        &self,
+        ids: &[u32],
+        lengths: &[usize],
+        scratch: &'a mut Scratch,
+    ) -> States<'a> {
+        let stride = self.stride();
+        grow(&mut scratch.states, ids.len() * stride);
+        self.embed(ids, lengths, &mut scratch.states);
         for layer in &self.layers {
-            self.layer_forward(layer, &mut x, lengths, scratch);
+            self.layer_forward(layer, lengths, scratch);
         }
-        x
+        States { data: &scratch.states[..ids.len() * stride], stride }
     }
 
-    fn embed(&self, ids: &[u32], lengths: &[usize]) -> Vec<f32> {
+    /// Length of a row of states in memory: whole panels.
+    fn stride(&self) -> usize {
+        self.config.hidden_size.next_multiple_of(self.heads.isa.panel())
+    }
+
+    fn embed(&self, ids: &[u32], lengths: &[usize], states: &mut [f32]) {
         let h = self.config.hidden_size;
-        let mut x = vec![0.0; ids.len() * h];
         let places = lengths.iter().flat_map(|&n| 0..n);
-        for ((out, &id), place) in x.chunks_exact_mut(h).zip(ids).zip(places) {
+        let rows = states.chunks_exact_mut(self.stride());
+        for ((row, &id), place) in rows.zip(ids).zip(places) {
             let word = &self.words[id as usize * h..][..h];
             let at = self.config.first_position() + place;
             let position = &self.positions[at * h..][..h];
+            let out = &mut row[..h];
             for (((o, w), p), t) in out.iter_mut().zip(word).zip(position).zip(&self.type_zero) {
                 *o = w + p + t;
             }
             norm_row(out, &self.norm);
         }
-        x
     }
 
-    fn layer_forward(&self, layer: &Layer, x: &mut [f32], lengths: &[usize], s: &mut Scratch) {
-        let (h, f) = (self.config.hidden_size, self.config.intermediate_size);
-        let rows = x.len() / h;
-        let qkv = &mut s.qkv[..rows * 3 * h];
-        layer.qkv.apply(rows, x, qkv);
-        add_bias(qkv, &layer.qkv.bias);
-        let context = &mut s.context[..rows * h];
-        self.attend(qkv, lengths, context, &mut s.scores);
+    fn layer_forward(&self, layer: &Layer, lengths: &[usize], s: &mut Scratch) {
+        let rows: usize = lengths.iter().sum();
+        let stride = self.stride();
+        let states = Rows { data: &s.states, stride };
+        grow(&mut s.qkv, rows * self.heads.stride);
+        layer.qkv.apply(rows, states, None, &mut s.qkv, &mut s.quantised);
+        let wide = self.heads.context_stride();
+        grow(&mut s.context, rows * wide);
+        self.attend(lengths, &s.qkv, &mut s.context, &mut s.attention);
 
-        let next = &mut s.next[..rows * h];
-        layer.attention_out.apply(rows, context, next);
-        add_norm(next, &layer.attention_out.bias, x, &layer.attention_norm);
+        grow(&mut s.next, rows * stride);
+        let context = Rows { data: &s.context, stride: wide };
+        layer.attention_out.apply(rows, context, Some(states), &mut s.next, &mut s.quantised);
+        norm_rows(&mut s.next[..rows * stride], stride, &layer.attention_norm);
 
-        let inner = &mut s.inner[..rows * f];
-        layer.expand.apply(rows, next, inner);
-        add_bias_activate(inner, &layer.expand.bias, self.config.hidden_act);
-        layer.contract.apply(rows, inner, x);
-        add_norm(x, &layer.contract.bias, next, &layer.output_norm);
+        let inner = layer.expand.stride();
+        grow(&mut s.inner, rows * inner);
+        let next = Rows { data: &s.next, stride };
+        layer.expand.apply(rows, next, None, &mut s.inner, &mut s.quantised);
+        activate(&mut s.inner[..rows * inner], self.config.hidden_act);
+        let inner = Rows { data: &s.inner, stride: inner };
+        layer.contract.apply(rows, inner, Some(next), &mut s.states, &mut s.quantised);
+        norm_rows(&mut s.states[..rows * stride], stride, &layer.output_norm);
     }
 
-    /// Attention of each text over its own tokens only: no padding, so no mask either.
-    fn attend(&self, qkv: &[f32], lengths: &[usize], context: &mut [f32], scores: &mut [f32]) {
-        let (h, d) = (self.config.hidden_size, self.config.head_dim());
-        let scale = 1.0 / (d as f32).sqrt();
+    fn attend(&self, lengths: &[usize], qkv: &[f32], out: &mut [f32], s: &mut AttentionScratch) {
+        let (stride, wide) = (self.heads.stride, self.heads.context_stride());
         let mut start = 0;
-        for &n in lengths {
-            let text = &qkv[start * 3 * h..(start + n) * 3 * h];
-            let out = &mut context[start * h..(start + n) * h];
-            let scores = &mut scores[..n * n];
-            for at in (0..h).step_by(d) {
-                let part = |offset: usize| View::new(&text[offset + at..], 3 * h);
-                matmul_transposed(Shape { m: n, n, k: d }, part(0), part(h), scores, n);
-                softmax_rows(scores, n, scale);
-                let shape = Shape { m: n, n: d, k: n };
-                matmul(shape, View::new(scores, n), part(2 * h), &mut out[at..], h);
-            }
+        for &n in lengths.iter().filter(|&&n| n > 0) {
+            let text = &qkv[start * stride..(start + n) * stride];
+            let context = &mut out[start * wide..(start + n) * wide];
+            self.heads.attend(text, n, context, s);
             start += n;
         }
-    }
-}
-
-impl Scratch {
-    fn grow(&mut self, config: &Config, tokens: usize, longest: usize) {
-        let grow = |v: &mut Vec<f32>, n| v.resize(v.len().max(n), 0.0);
-        grow(&mut self.qkv, tokens * 3 * config.hidden_size);
-        grow(&mut self.context, tokens * config.hidden_size);
-        grow(&mut self.next, tokens * config.hidden_size);
-        grow(&mut self.inner, tokens * config.intermediate_size);
-        grow(&mut self.scores, longest * longest);
     }
 }

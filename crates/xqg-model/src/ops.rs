@@ -6,6 +6,7 @@ use gemm::Parallelism;
 use pulp::Arch;
 
 use crate::config::Activation;
+use crate::kernel::Quantised;
 
 /// A row-major view of a matrix inside a longer buffer: element (i, j) lies at `i * stride + j`.
 #[derive(Debug, Clone, Copy)]
@@ -84,38 +85,77 @@ fn product(shape: Shape, a: View, b: (View, usize, usize), out: &mut [f32], out_
     }
 }
 
-/// Adds a bias to every row.
-pub fn add_bias(rows: &mut [f32], bias: &[f32]) {
-    Arch::new().dispatch(|| {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (x, b) in row.iter_mut().zip(bias) {
-                *x += b;
-            }
+/// Adds a bias, and a residual if there is one, to rows as long as the bias.
+pub fn add_rows(rows: &mut [f32], bias: &[f32], residual: Option<(&[f32], usize)>) {
+    for (i, row) in rows.chunks_exact_mut(bias.len()).enumerate() {
+        row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+        if let Some((residual, stride)) = residual {
+            row.iter_mut().zip(&residual[i * stride..]).for_each(|(x, r)| *x += r);
         }
-    });
+    }
 }
 
-/// Adds a bias and applies the activation, in one pass over the rows.
-pub fn add_bias_activate(rows: &mut [f32], bias: &[f32], activation: Activation) {
+/// Applies the activation to every number.
+pub fn activate(numbers: &mut [f32], activation: Activation) {
     Arch::new().dispatch(
         #[inline(always)]
-        || {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                match activation {
-                    Activation::Gelu => map_biased(row, bias, gelu),
-                    Activation::GeluTanh => map_biased(row, bias, gelu_tanh),
-                    Activation::Relu => map_biased(row, bias, |x| x.max(0.0)),
-                }
-            }
+        || match activation {
+            Activation::Gelu => numbers.iter_mut().for_each(|x| *x = gelu(*x)),
+            Activation::GeluTanh => numbers.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+            Activation::Relu => numbers.iter_mut().for_each(|x| *x = x.max(0.0)),
         },
     );
 }
 
+/// Quantises rows of `k` numbers, `stride` apart, to 8 bits: a scale and a zero for each row, and
+/// `k` rounded up to a multiple of 4, which is returned; what is added multiplies zero weights.
+pub fn quantise_rows(
+    rows: usize,
+    k: usize,
+    x: &[f32],
+    stride: usize,
+    out: &mut Quantised,
+) -> usize {
+    let k4 = k.next_multiple_of(4);
+    out.values.resize(out.values.len().max(rows * k4), 0);
+    out.scales.resize(out.scales.len().max(rows), 0.0);
+    out.zeros.resize(out.zeros.len().max(rows), 0);
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for i in 0..rows {
+                let to = &mut out.values[i * k4..][..k];
+                (out.scales[i], out.zeros[i]) = quantise_row(&x[i * stride..][..k], to);
+            }
+        },
+    );
+    k4
+}
+
+/// Quantises one row to 0..=255; returns scale and zero.
 #[inline(always)]
-fn map_biased(row: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
-    for (x, b) in row.iter_mut().zip(bias) {
-        *x = f(*x + b);
+fn quantise_row(x: &[f32], out: &mut [u8]) -> (f32, i32) {
+    let (mut low, mut high) = ([0f32; 16], [0f32; 16]);
+    let chunks = x.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..16 {
+            low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
+            high[i] = if chunk[i] > high[i] { chunk[i] } else { high[i] };
+        }
     }
+    let low = low.iter().chain(rest).fold(0f32, |m, &v| m.min(v));
+    let high = high.iter().chain(rest).fold(0f32, |m, &v| m.max(v));
+    let scale = ((high - low) / 254.0).max(f32::MIN_POSITIVE);
+    let (inverse, zero) = (1.0 / scale, (-low / scale).round());
+    for (q, v) in out.iter_mut().zip(x) {
+        let level = v * inverse + zero;
+        let level = if level > 0.0 { level } else { 0.0 };
+        let level = if level < 255.0 { level } else { 255.0 };
+        // Adding 2^23 leaves the rounded level in the lowest bits.
+        *q = (level + 8_388_608.0).to_bits() as u8;
+    }
+    (scale, zero as i32)
 }
 
 /// Scale and shift of a layer norm.
@@ -129,17 +169,13 @@ pub struct Norm {
     pub eps: f32,
 }
 
-/// `x = norm(x + bias + residual)`, row by row: the end of both halves of a layer.
-pub fn add_norm(x: &mut [f32], bias: &[f32], residual: &[f32], norm: &Norm) {
-    let dim = bias.len();
+/// Normalises rows that lie `stride` apart; the norm's length is the rows' own.
+pub fn norm_rows(rows: &mut [f32], stride: usize, norm: &Norm) {
     Arch::new().dispatch(
         #[inline(always)]
         || {
-            for (row, old) in x.chunks_exact_mut(dim).zip(residual.chunks_exact(dim)) {
-                for ((v, b), r) in row.iter_mut().zip(bias).zip(old) {
-                    *v += b + r;
-                }
-                norm_row(row, norm);
+            for row in rows.chunks_exact_mut(stride) {
+                norm_row(&mut row[..norm.weight.len()], norm);
             }
         },
     );
@@ -172,23 +208,29 @@ fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + tail
 }
 
-/// Softmax of each row after a common factor: `softmax(scale * row)`.
-pub fn softmax_rows(scores: &mut [f32], columns: usize, scale: f32) {
+/// Softmax of the first `columns` numbers of each row after a common factor: `softmax(scale * row)`;
+/// rows lie `stride` apart.
+pub fn softmax_rows(scores: &mut [f32], stride: usize, columns: usize, scale: f32) {
     Arch::new().dispatch(
         #[inline(always)]
         || {
-            for row in scores.chunks_exact_mut(columns) {
-                let max = row.iter().fold(f32::MIN, |m, &x| if x > m { x } else { m });
-                for x in row.iter_mut() {
-                    *x = exp((*x - max) * scale);
-                }
-                let inverse = 1.0 / sum(row, |x| x);
-                for x in row.iter_mut() {
-                    *x *= inverse;
-                }
+            for row in scores.chunks_exact_mut(stride) {
+                softmax_row(&mut row[..columns], scale);
             }
         },
     );
+}
+
+#[inline(always)]
+fn softmax_row(row: &mut [f32], scale: f32) {
+    let max = row.iter().fold(f32::MIN, |m, &x| if x > m { x } else { m });
+    for x in row.iter_mut() {
+        *x = exp((*x - max) * scale);
+    }
+    let inverse = 1.0 / sum(row, |x| x);
+    for x in row.iter_mut() {
+        *x *= inverse;
+    }
 }
 
 /// The exponential for x <= 0 (softmax, erf), relative error below 1e-7: reduction by ln 2 in two
@@ -196,7 +238,8 @@ pub fn softmax_rows(scores: &mut [f32], columns: usize, scale: f32) {
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number
-    let x = if x < -87.0 { -87.0 } else { x };
+    // Below this the result is no normal number, and such numbers are slow.
+    let (x, tiny) = if x < -87.0 { (-87.0, true) } else { (x, false) };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
@@ -206,7 +249,7 @@ fn exp(x: f32) -> f32 {
     }
     let mantissa = p * r * r + r + 1.0;
     let exponent = f32::from_bits(((n as i32 + 127) << 23) as u32);
-    mantissa * exponent
+    if tiny { 0.0 } else { mantissa * exponent }
 }
 
 /// The exact GELU, `x Φ(x)`, by Abramowitz and Stegun 7.1.26 (error of erf below 1.5e-7).
@@ -253,7 +296,7 @@ mod tests {
         fn exp_and_gelu_follow_double_precision(x in -5.0f32..5.0) {
             let (down, wide) = (-x.abs() * 15.0, f64::from(x));
             let e = f64::from(down).exp();
-            prop_assert!((f64::from(exp(down)) - e).abs() <= 2e-7 * e + 1e-37);
+            prop_assert!((f64::from(exp(down)) - e).abs() <= 2e-7 * e + 2e-38);
             let expected = wide * 0.5 * (1.0 + erf_reference(wide / 2f64.sqrt()));
             prop_assert!((f64::from(gelu(x)) - expected).abs() < 1e-6);
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3));
@@ -280,7 +323,7 @@ mod tests {
     #[test]
     fn softmax_sums_to_one_and_norm_centres() {
         let mut rows = vec![1000.0, 1001.0, 1002.0, -1000.0, -1e30, -1000.0];
-        softmax_rows(&mut rows, 3, 1.0);
+        softmax_rows(&mut rows, 3, 3, 1.0);
         assert!((rows[..3].iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert_eq!(&rows[3..], &[0.5, 0.0, 0.5]);
         let norm = Norm { weight: vec![1.0; 3], bias: vec![0.0; 3], eps: 0.0 };

@@ -105,12 +105,13 @@ impl Recipe {
         match entry.kind.rsplit('.').next().unwrap_or_default() {
             "Transformer" => self.network = folder,
             "Pooling" => self.pooling = Some(read_pooling(&folder.join("config.json"))?),
-            "Dense" => self.dense.push(read_dense(folder)?),
+            "Dense" if !self.normalize => self.dense.push(read_dense(folder)?),
             "Normalize" => self.normalize = true,
             other => {
+                let expected = "modules Transformer, Pooling, Dense and Normalize, in this order";
                 return Err(ModelError::Unexpected {
                     path: modules.to_path_buf(),
-                    expected: "modules Transformer, Pooling, Dense and Normalize".to_owned(),
+                    expected: expected.to_owned(),
                     found: other.to_owned(),
                 });
             }

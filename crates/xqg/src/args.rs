@@ -356,7 +356,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
     /// The last column of the run
-    #[arg(long, default_value = "xqg")]
+    #[arg(long, default_value = "xqg", value_parser = one_word)]
     pub tag: String,
     /// Print the hits as JSON lines
     #[arg(long)]
@@ -610,6 +610,13 @@ fn fraction(text: &str) -> Result<f32, String> {
         Ok(x) if (0.0..=1.0).contains(&x) => Ok(x),
         _ => Err(format!("expected a number from 0 to 1, found `{text}`")),
     }
+}
+
+fn one_word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(char::is_whitespace) {
+        return Err(format!("expected one word, found `{text}`"));
+    }
+    Ok(text.to_owned())
 }
 
 fn yes_no(text: &str) -> Result<bool, String> {

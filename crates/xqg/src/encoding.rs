@@ -41,6 +41,7 @@ pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
             passage_prefix: args.passage_prefix.clone(),
             query_max_tokens: args.query_max_tokens,
             passage_max_tokens: args.passage_max_tokens,
+            ..EncoderOptions::default()
         },
     )
 }
@@ -81,6 +82,7 @@ fn options_of(contract: &EncoderContract) -> EncoderOptions {
         passage_prefix: Some(contract.passage_prefix.clone()),
         query_max_tokens: Some(contract.query_max_tokens),
         passage_max_tokens: Some(contract.passage_max_tokens),
+        ..EncoderOptions::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verbs as people and scripts type them, through the real binary: the command lines that must
 //! work exactly, the forms that their output must have, and the identities between them.
-#![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
+// A test that cannot set up its files should stop there; one that is skipped says so.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod support;
 
@@ -286,8 +287,8 @@ fn shards_merge_to_the_bytes_of_one_build() {
     third.env("SLURM_ARRAY_TASK_ID", "3").env("SLURM_ARRAY_TASK_COUNT", "3");
     third.env("SLURM_ARRAY_TASK_MIN", "1");
     let done = succeed(third, "the shard of a Slurm array");
-    assert!(done.err.contains("shard 3/3"), "{}", done.err);
-    space.works("xqg index merge --out MERGED PART3 PART1 PART2");
+    assert!(done.err.contains("PART3.3-of-3"), "{}", done.err);
+    space.works("xqg index merge --out MERGED PART3.3-of-3 PART1 PART2");
     let [merged, whole] = ["MERGED", "WHOLE"].map(|name| files(&space.path(name)));
     assert_same(&merged, &whole, "merged and built in one go");
 }
@@ -344,14 +345,29 @@ fn help_version_completions_and_manual() {
 }
 
 #[test]
-fn colours_and_logs_are_the_users_to_choose() {
+fn a_terminal_gets_colours_unless_no_color_is_set() {
     let space = indexed();
-    for (name, value) in [("NO_COLOR", "1"), ("CLICOLOR_FORCE", "0")] {
-        let mut command = space.command("xqg search --index INDEX --text river");
-        command.env(name, value);
-        let done = succeed(command, name);
-        assert!(!done.out.contains('\x1b') && !done.err.contains('\x1b'), "{done:?}");
-    }
+    let binary = env!("CARGO_BIN_EXE_xqg");
+    let line = "search --index INDEX --queries queries.jsonl --explain 2>/dev/null";
+    let on_terminal = |value: &str| {
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &format!("{binary} {line}"), "/dev/null"]).env("NO_COLOR", value);
+        script.current_dir(space.path("."));
+        let output = script.output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(output.stdout).unwrap())
+    };
+    let Some(coloured) = on_terminal("") else {
+        return eprintln!("skipped: no `script` here that lends a terminal");
+    };
+    assert_eq!(coloured.matches("\x1b[1mq").count(), 12, "{coloured}");
+    assert!(!on_terminal("1").unwrap().contains('\x1b'));
+    let piped = space.works("xqg search --index INDEX --queries queries.jsonl --explain").out;
+    assert!(!piped.contains('\x1b'), "{piped}");
+}
+
+#[test]
+fn a_log_is_there_for_who_asks() {
+    let space = indexed();
     let quiet = space.works("xqg search --index INDEX --text river");
     assert!(!quiet.err.contains("INFO"), "{}", quiet.err);
     let mut command = space.command("xqg search --index INDEX --text river");
@@ -375,5 +391,20 @@ fn the_default_share_is_said_and_a_reader_who_leaves_is_no_error() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_same_questions_are_added_once_only() {
+    let space = Space::new();
+    space.write("corpus.jsonl", passages(10));
+    space.write("generated.jsonl", questions(10, |_| true));
+    space.works(&format!("{INDEX} --out INDEX/"));
+    space.works("xqg index add --index INDEX --queries generated.jsonl");
+    let before = files(&space.path("INDEX"));
+    let mut again = space.command("xqg index add --index INDEX --queries generated.jsonl");
+    let done = again.output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("found that of layer 1"));
+    assert_same(&files(&space.path("INDEX")), &before, "a refused addition");
 }

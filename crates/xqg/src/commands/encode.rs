@@ -7,7 +7,9 @@ use xqg_data::embeddings::{
     EmbeddingsManifest, Side, has_shard, read_manifest, write_manifest, write_shard,
 };
 use xqg_data::error::DataError;
-use xqg_data::file::{partial_path, refuse_existing, remove, replace_folder, writable_folder};
+use xqg_data::file::{
+    Lock, output_path, partial_path, refuse_existing, remove, replace_folder, writable_folder,
+};
 use xqg_data::lines::LineFile;
 use xqg_data::passage::read_passages;
 use xqg_data::query::stream_queries;
@@ -26,7 +28,9 @@ type Row = (String, String);
 
 /// Runs the verb.
 pub fn run(args: &EncodeArgs) -> Result<()> {
-    refuse_existing(&args.out, args.force)?;
+    let out = output_path(&args.out)?;
+    refuse_existing(&out, args.force)?;
+    let _lock = Lock::take(&out)?;
     let opened = encoding::open(&args.model, &args.encoder)?;
     encoding::announce(&opened);
     let (side, input) = input(args);
@@ -37,7 +41,7 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         args.shard_rows,
     );
     manifest.input = hash_file(input)?;
-    let folder = partial_path(&args.out);
+    let folder = partial_path(&out);
     let queries = || stream_queries(input, bad_lines(args.skip_bad));
     let passages = || read_passages(input, bad_lines(args.skip_bad));
     let total = match side {
@@ -50,7 +54,7 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         Side::Query => work.all(total, queries()?, |q| (q.qid, q.text))?,
         Side::Passage => work.all(total, passages()?, |p| (p.docid.clone(), p.encoder_text()))?,
     }
-    finish(&work, &args.out)
+    finish(&work, &out)
 }
 
 /// Reads a whole file before anything is encoded or written, so that a bad line at its end costs a
@@ -80,7 +84,8 @@ fn input(args: &EncodeArgs) -> (Side, &Path) {
 /// and a folder without a manifest has no shard yet.
 fn resume(folder: &Path, manifest: &EmbeddingsManifest, force: bool) -> Result<()> {
     let same = |old| EmbeddingsManifest { rows: manifest.rows, ..old } == *manifest;
-    if folder.join("manifest.json").exists() && !read_manifest(folder).is_ok_and(same) {
+    let begun = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if begun && !read_manifest(folder).is_ok_and(same) {
         if !force {
             bail!(
                 "resuming {}: expected the input and settings it began with, found others\n\

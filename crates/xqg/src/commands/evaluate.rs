@@ -14,7 +14,7 @@ use xqg_measure::evaluation::{Evaluation, EvaluationJson};
 use xqg_measure::measure::Measure;
 use xqg_measure::report::evaluation_table;
 
-use crate::args::{EvaluateArgs, JudgeArgs, ModeArg, Usage};
+use crate::args::{EvaluateArgs, JudgeArgs, MeasureArg, ModeArg, Usage};
 use crate::output;
 
 /// Runs the verb.
@@ -40,7 +40,7 @@ pub fn run(args: &EvaluateArgs) -> Result<()> {
 
 /// Evaluates run files against what the arguments name.
 pub fn evaluate_files(runs: &[PathBuf], judge: &JudgeArgs) -> Result<Vec<Evaluation>> {
-    require_corpus(judge)?;
+    require_inputs(judge)?;
     let runs: Vec<Run> = runs.iter().map(|p| Run::read(p)).collect::<Result<_, DataError>>()?;
     let measures: Vec<Measure> = judge.measures.iter().map(|m| m.0).collect();
     let sources = Sources {
@@ -57,14 +57,19 @@ pub fn evaluate_files(runs: &[PathBuf], judge: &JudgeArgs) -> Result<Vec<Evaluat
 }
 
 /// Says at once what a measure will miss, before long files are read.
-fn require_corpus(judge: &JudgeArgs) -> Result<()> {
-    let Some(measure) = judge.measures.iter().find(|m| m.0.reads_answers()) else { return Ok(()) };
-    let missing = match (&judge.corpus, &judge.queries) {
-        (Some(_), Some(_)) => return Ok(()),
-        (None, _) => "--corpus FILE, the passages that were searched",
-        (_, None) => "--queries FILE, the questions with their answers",
+fn require_inputs(judge: &JudgeArgs) -> Result<()> {
+    let missing = |measure: Measure| match measure.reads_answers() {
+        false if judge.qrels.is_none() => Some("--qrels FILE, the judged passages"),
+        true if judge.corpus.is_none() => Some("--corpus FILE, the passages that were searched"),
+        true if judge.queries.is_none() => Some("--queries FILE, the questions with answers"),
+        _ => None,
     };
-    bail!(Usage(format!("evaluating {}: expected {missing}, found none", measure.0)));
+    for MeasureArg(measure) in &judge.measures {
+        if let Some(missing) = missing(*measure) {
+            bail!(Usage(format!("evaluating {measure}: expected {missing}, found none")));
+        }
+    }
+    Ok(())
 }
 
 /// What tables call a run: its file's name without the ending.

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 use xqg_data::embeddings::Side;
 use xqg_data::lang::Lang;
+use xqg_index::fuse::LangWeights;
 use xqg_index::index::Index;
 use xqg_index::search::dot;
 use xqg_index::unit::Question;
@@ -18,6 +19,16 @@ use crate::encoding::Opened;
 pub struct Explainer<'a> {
     index: &'a Index,
     encoder: Option<&'a Opened>,
+    langs: &'a LangWeights,
+}
+
+/// The query whose hits are explained.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// Its embedding.
+    pub vector: &'a [f32],
+    /// Its language.
+    pub lang: Option<Lang>,
 }
 
 /// A hit as it is printed.
@@ -50,13 +61,14 @@ pub struct Because {
 }
 
 impl<'a> Explainer<'a> {
-    /// With an encoder hits are explained, without one only shown.
-    pub fn new(index: &'a Index, encoder: Option<&'a Opened>) -> Self {
-        Self { index, encoder }
+    /// With an encoder hits are explained, without one only shown. Only questions that count in the
+    /// search can be a reason.
+    pub fn new(index: &'a Index, encoder: Option<&'a Opened>, langs: &'a LangWeights) -> Self {
+        Self { index, encoder, langs }
     }
 
     /// The texts of some hits of one query, each with its nearest question.
-    pub fn show(&self, hits: &[(f32, u32)], query: &[f32]) -> Result<Vec<Shown>> {
+    pub fn show(&self, hits: &[(f32, u32)], asker: Asker) -> Result<Vec<Shown>> {
         let rows: Vec<u32> = hits.iter().map(|hit| hit.1).collect();
         let passages = self.index.passages(&rows)?;
         let questions = match self.encoder {
@@ -65,7 +77,7 @@ impl<'a> Explainer<'a> {
         };
         let mut shown = Vec::with_capacity(hits.len());
         for (i, (passage, questions)) in passages.into_iter().zip(questions).enumerate() {
-            let because = self.nearest(&questions, query)?;
+            let because = self.nearest(questions, asker)?;
             let (rank, score) = (i + 1, hits[i].0);
             let (docid, title, text) = (passage.docid, passage.title, passage.text);
             shown.push(Shown { rank, docid, score, title, text, because });
@@ -73,13 +85,27 @@ impl<'a> Explainer<'a> {
         Ok(shown)
     }
 
-    fn nearest(&self, questions: &[Question], query: &[f32]) -> Result<Option<Because>> {
-        let Some(opened) = self.encoder.filter(|_| !questions.is_empty()) else { return Ok(None) };
-        let texts: Vec<String> = questions.iter().map(|q| q.text.clone()).collect();
-        let vectors = opened.encoder.encode(Side::Query, &texts)?.vectors;
-        let scores = vectors.chunks_exact(query.len()).map(|v| dot(v, query));
-        let best = scores.zip(questions).max_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(best.map(|(score, q)| Because { question: q.text.clone(), lang: q.lang, score }))
+    fn nearest(
+        &self,
+        mut questions: Vec<(Side, Question)>,
+        asker: Asker,
+    ) -> Result<Option<Because>> {
+        let Some(opened) = self.encoder else { return Ok(None) };
+        questions.retain(|(_, q)| self.langs.weight(q.lang, asker.lang) > 0.0);
+        let mut best: Option<Because> = None;
+        for side in [Side::Query, Side::Passage] {
+            let own: Vec<&Question> =
+                questions.iter().filter(|(s, _)| *s == side).map(|(_, q)| q).collect();
+            let texts: Vec<String> = own.iter().map(|q| q.text.clone()).collect();
+            let vectors = opened.encoder.encode(side, &texts)?.vectors;
+            for (q, vector) in own.iter().zip(vectors.chunks_exact(asker.vector.len())) {
+                let score = dot(vector, asker.vector);
+                if best.as_ref().is_none_or(|b| score > b.score) {
+                    best = Some(Because { question: q.text.clone(), lang: q.lang, score });
+                }
+            }
+        }
+        Ok(best)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `xqg index`, `xqg index add` and `xqg index merge`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, Result};
 use xqg_index::add::AddOptions;
 use xqg_index::build::{BuildOptions, refuse_finished};
@@ -15,8 +17,8 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
     let (Some(model), Some(corpus), Some(out)) = (&args.model, &args.corpus, &args.out) else {
         unreachable!("clap requires all three where no verb follows")
     };
+    let (shard, out) = &shard_and_output(args.shard, out)?;
     refuse_finished(out, args.force)?;
-    let shard = args.shard.map_or_else(slurm_shard, |ShardArg(shard)| Ok(shard))?;
     let opened = encoding::open(model, &args.encoder)?;
     encoding::announce(&opened);
     let options = BuildOptions {
@@ -25,7 +27,7 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
         side: encoding::side(args.questions_as),
         dtype: encoding::dtype(args.dtype),
         unit_rows: args.unit_rows,
-        shard,
+        shard: *shard,
         bad_lines: bad_lines(args.skip_bad),
         force: args.force,
     };
@@ -44,6 +46,23 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
     Ok(())
 }
 
+/// Which part to build and where. The tasks of a Slurm array share one command line, so each gets
+/// an output of its own.
+fn shard_and_output(said: Option<ShardArg>, out: &Path) -> Result<(Shard, PathBuf)> {
+    if let Some(ShardArg(shard)) = said {
+        return Ok((shard, out.to_path_buf()));
+    }
+    let shard = slurm_shard()?;
+    if shard == Shard::WHOLE {
+        return Ok((shard, out.to_path_buf()));
+    }
+    let mut name = xqg_data::file::output_path(out)?.into_os_string();
+    name.push(format!(".{}-of-{}", shard.number, shard.of));
+    let out = PathBuf::from(name);
+    output::note(format_args!("part of a Slurm array: {}", out.display()));
+    Ok((shard, out))
+}
+
 /// The part of the work that a Slurm array gives this task.
 fn slurm_shard() -> Result<Shard> {
     let variable = |name: &str| std::env::var(name).ok();
@@ -58,7 +77,6 @@ fn slurm_shard() -> Result<Shard> {
     let ShardArg(shard) = format!("{}/{}", number.0, number.1)
         .parse()
         .map_err(|e: String| anyhow::anyhow!("SLURM_ARRAY_TASK_*: {e}\nhint: set --shard I/N"))?;
-    output::note(format_args!("shard {}/{} from the Slurm array task", shard.number, shard.of));
     Ok(shard)
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use xqg_data::embeddings::Side;
 use xqg_data::file::{writable_folder, write_whole};
 use xqg_data::lines::BadLines;
@@ -16,7 +16,7 @@ use xqg_data::run::Run;
 use xqg_index::build::{BuildOptions, build};
 use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
 use xqg_index::index::Index;
-use xqg_index::manifest::{IndexManifest, Shard};
+use xqg_index::manifest::{IndexManifest, Shard, hash_file};
 use xqg_index::search::{Hits, QueryVectors, SearchOptions, search, search_rows};
 use xqg_measure::compare::{Named, compare};
 use xqg_measure::comparison::CompareSettings;
@@ -25,7 +25,7 @@ use xqg_measure::measure::Measure;
 use xqg_measure::report::comparison_table;
 
 use crate::args::{EncoderArgs, QuickstartArgs};
-use crate::commands::explain::Explainer;
+use crate::commands::explain::{Asker, Explainer};
 use crate::encoding::{self, Opened, observe};
 use crate::output::{self, bold};
 use crate::progress::Display;
@@ -65,19 +65,41 @@ fn say(text: &str) -> Result<()> {
     output::line(format_args!("\n{}", bold(&format!("== {text}"))))
 }
 
+/// The file that marks a folder as the demo's: only such a folder is ever written over.
+const MARK: &str = ".xqg-quickstart";
+
+/// Writes the demo's files to a new, an empty, or the demo's own folder.
 fn lay_out(folder: &Path) -> Result<()> {
+    let empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    if folder.exists() && !empty && !folder.join(MARK).exists() {
+        bail!(
+            "writing {}: expected a new folder, found one with files of its own\n\
+             hint: --out names another",
+            folder.display()
+        );
+    }
     writable_folder(folder)?;
+    write_whole(&folder.join(MARK), b"made by xqg quickstart; may be deleted\n")?;
     for (name, content) in FILES {
         write_whole(&folder.join(name), content.as_bytes())?;
     }
     Ok(())
 }
 
-/// Builds the index, or opens the one of an earlier run with the same model.
+/// Whether an index was built from the files that lie there now, by this encoder.
+fn is_current(folder: &Path, opened: &Opened) -> Result<bool> {
+    let Ok(manifest) = IndexManifest::read(&folder.join("index")) else { return Ok(false) };
+    let questions = hash_file(&folder.join("generated.jsonl"))?;
+    Ok(manifest.plan.contract == *opened.encoder.contract()
+        && manifest.plan.corpus == hash_file(&folder.join("corpus.jsonl"))?
+        && manifest.layers.len() == 1
+        && manifest.layers[0].input == questions)
+}
+
+/// Builds the index, or opens the one of an earlier run with the same model and files.
 fn index(folder: &Path, opened: &Opened, force: bool) -> Result<Index> {
     let path = folder.join("index");
-    let same = |m: IndexManifest| m.plan.contract == *opened.encoder.contract();
-    if force || !IndexManifest::read(&path).is_ok_and(same) {
+    if force || !is_current(folder, opened)? {
         let options = BuildOptions {
             corpus: folder.join("corpus.jsonl"),
             queries: Some(folder.join("generated.jsonl")),
@@ -158,13 +180,14 @@ fn telling(index: &Index, queries: &[Query], hits: &[Vec<Hits>]) -> Vec<usize> {
 }
 
 fn show(index: &Index, opened: &Opened, queries: &[Query], asked: &Asked) -> Result<()> {
-    let explainer = Explainer::new(index, Some(opened));
-    let hits = search_rows(index, asked.vectors(), &options(2), &mut |_| ())?;
+    let options = options(2);
+    let explainer = Explainer::new(index, Some(opened), &options.langs);
+    let hits = search_rows(index, asked.vectors(), &options, &mut |_| ())?;
     for place in telling(index, queries, &hits) {
         let vector = &asked.vectors[place * index.dim()..][..index.dim()];
         let lang = queries[place].lang.map_or("", |l| l.name());
         output::line(format_args!("\n{lang}: {}", bold(&queries[place].text)))?;
-        for hit in explainer.show(&hits[1][place], vector)? {
+        for hit in explainer.show(&hits[1][place], Asker { vector, lang: queries[place].lang })? {
             output::line(hit)?;
         }
     }

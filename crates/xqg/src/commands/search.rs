@@ -13,7 +13,7 @@ use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions, search_rows};
 
 use crate::args::{AutoArg, FusionArgs, ReduceArg, SearchArgs, Usage};
-use crate::commands::explain::{Explainer, Shown};
+use crate::commands::explain::{Asker, Explainer, Shown};
 use crate::encoding::{self, Opened, observe};
 use crate::output;
 use crate::progress::Display;
@@ -43,7 +43,9 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     }
     if args.text.is_some() || args.json || args.explain {
         let best = hits.first().map_or(&[][..], Vec::as_slice);
-        print_hits(&index, opened.as_ref(), args, &asked, best)?;
+        let reasons = args.explain && options.weights.iter().any(|w| w.counts());
+        let explainer = Explainer::new(&index, opened.as_ref().filter(|_| reasons), &options.langs);
+        print_hits(&explainer, index.dim(), args, &asked, best)?;
     }
     Ok(())
 }
@@ -51,6 +53,10 @@ pub fn run(args: &SearchArgs) -> Result<()> {
 /// The search's options: the share is the user's, or the default where the index has questions.
 fn options(index: &Index, args: &SearchArgs) -> SearchOptions {
     let fusion = &args.fusion;
+    let shard = index.manifest.shard();
+    if shard.of > 1 {
+        output::warn(format_args!("this is part {} of {} of an index", shard.number, shard.of));
+    }
     let has_questions = !index.manifest.layers.is_empty();
     if !has_questions && [fusion.alpha, fusion.share].iter().flatten().any(|&w| w > 0.0) {
         output::warn("the index has no questions: alpha and share change nothing but scores");
@@ -134,6 +140,13 @@ fn ask(index: &Index, opened: Option<&Opened>, args: &SearchArgs) -> Result<Aske
         let all = Embeddings::open(folder)?;
         let what = format!("searching {}", args.index.display());
         index.manifest.plan.contract.check(&all.manifest.contract, &what)?;
+        if all.manifest.side != Side::Query {
+            bail!(
+                "reading {}: expected embeddings of queries, found those of passages\n\
+                 hint: xqg encode --queries makes the former",
+                folder.display()
+            );
+        }
         if args.fusion.lang_match {
             bail!(Usage(
                 "--lang-match: expected queries with languages, found --embeddings".into()
@@ -147,7 +160,30 @@ fn ask(index: &Index, opened: Option<&Opened>, args: &SearchArgs) -> Result<Aske
         (Some(path), _) => read_queries(path)?,
         (None, text) => vec![typed(text.clone().unwrap_or_default(), args.lang.map(|l| l.0))?],
     };
+    warn_about_langs(index, args, &queries)?;
     encode_queries(opened.expect("opened unless embeddings were given"), queries)
+}
+
+/// Says where a setting of languages cannot do what it says.
+fn warn_about_langs(index: &Index, args: &SearchArgs, queries: &[Query]) -> Result<()> {
+    let known = index.manifest.langs();
+    for weight in args.fusion.lang_weights.iter().filter(|w| !known.contains(&w.0)) {
+        output::warn(format_args!("--lang-weights: the index has no questions in {}", weight.0));
+    }
+    if !args.fusion.lang_match {
+        return Ok(());
+    }
+    if args.text.is_some() && args.lang.is_none() {
+        bail!(Usage("--lang-match: expected --lang beside --text, found none".into()));
+    }
+    let without = queries.iter().filter(|q| q.lang.is_none_or(|l| !known.contains(&l))).count();
+    if without > 0 {
+        let all = queries.len();
+        output::warn(format_args!(
+            "--lang-match: for {without} of {all} queries the index has no questions in their language"
+        ));
+    }
+    Ok(())
 }
 
 fn typed(text: String, lang: Option<Lang>) -> Result<Query> {
@@ -187,17 +223,16 @@ fn to_run(index: &Index, qids: &[String], rankings: &[Hits]) -> Run {
 
 /// Prints the best hits of each query, with the question that speaks for each where asked.
 fn print_hits(
-    index: &Index,
-    opened: Option<&Opened>,
+    explainer: &Explainer,
+    dim: usize,
     args: &SearchArgs,
     asked: &Asked,
     rankings: &[Hits],
 ) -> Result<()> {
     let show = if args.text.is_some() { usize::MAX } else { args.show };
-    let explainer = Explainer::new(index, opened.filter(|_| args.explain));
     for (i, hits) in rankings.iter().enumerate() {
-        let vector = &asked.vectors[i * index.dim()..][..index.dim()];
-        let shown = explainer.show(&hits[..hits.len().min(show)], vector)?;
+        let asker = Asker { vector: &asked.vectors[i * dim..][..dim], lang: asked.langs[i] };
+        let shown = explainer.show(&hits[..hits.len().min(show)], asker)?;
         let (qid, text) = (&asked.qids[i], &asked.texts[i]);
         if args.json {
             output::line(json_line(qid, text, &shown))?;

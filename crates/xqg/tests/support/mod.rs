@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use assert_cmd::Command;
 use tempfile::TempDir;
@@ -46,6 +47,15 @@ impl Space {
         space.write("queries.jsonl", queries(12));
         let qrels: String = (0..12).map(|i| format!("q{i}\tp{i}\t1\n")).collect();
         space.write("qrels.tsv", format!("query-id\tcorpus-id\tscore\n{qrels}"));
+        space
+    }
+
+    /// Makes the same with an index of all questions, `INDEX`, and a run from it, `run.trec`.
+    pub fn indexed() -> Self {
+        let space = Self::new();
+        let line = "xqg index --model e5like --corpus corpus.jsonl --queries generated.jsonl";
+        space.works(&format!("{line} --out INDEX"));
+        space.works("xqg search --index INDEX --queries queries.jsonl --out run.trec");
         space
     }
 
@@ -110,7 +120,11 @@ impl Space {
 
 /// Runs a prepared command to its end.
 pub fn end(mut command: Command) -> Done {
-    let output = command.output().unwrap();
+    seen(command.output().unwrap())
+}
+
+/// What a command that has ended left to see.
+pub fn seen(output: Output) -> Done {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Done { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -136,12 +150,16 @@ pub fn check_message(done: &Done, code: i32, what: &str, words: &[&str]) -> Stri
     message
 }
 
-/// All files below a folder, by their path in it.
+/// All files below a folder, by their path in it. The lock that a killed process leaves is not
+/// content: the next process takes it over and removes it.
 pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".lock") {
+            continue;
+        }
         if path.is_dir() {
             all.insert(format!("{name}/"), Vec::new());
             all.extend(files(&path).into_iter().map(|(n, bytes)| (format!("{name}/{n}"), bytes)));

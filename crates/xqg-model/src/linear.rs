@@ -1,0 +1,190 @@
+//! A linear layer, `y = x Wᵀ + b`, with its weights laid out for the machine: plain for the portable
+//! path, packed into panels for the kernels, or packed and quantised to 8 bits.
+
+use crate::kernel::{Int8Panels, Isa, Operands, Quantised, product_f32, product_int8};
+use crate::ops::{Shape, View, add_rows, matmul_transposed, quantise_rows};
+
+/// The arithmetic of the linear layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    F32,
+    /// 8-bit weights, one scale a column, and 8-bit activations, one scale a row and made as they
+    /// come; sums in 32 bits, everything between the products in f32.
+    Int8,
+}
+
+impl Precision {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// How a network computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// The kernels.
+    pub isa: Isa,
+    /// The numbers; without kernels always f32.
+    pub precision: Precision,
+}
+
+#[derive(Debug)]
+enum Weights {
+    Plain(Vec<f32>),
+    F32(Vec<f32>),
+    Int8(Int8Panels),
+}
+
+/// A linear layer from `input` to `output` numbers.
+#[derive(Debug)]
+pub struct Linear {
+    input: usize,
+    output: usize,
+    /// Whole panels.
+    bias: Vec<f32>,
+    weights: Weights,
+    isa: Isa,
+}
+
+/// Rows inside a longer buffer, `stride` numbers apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The buffer.
+    pub data: &'a [f32],
+    /// Numbers between the beginnings of two rows.
+    pub stride: usize,
+}
+
+impl Linear {
+    /// Lays out the weights, given row-major `output x input` as PyTorch stores them.
+    pub fn new(weight: Vec<f32>, mut bias: Vec<f32>, input: usize, how: Arithmetic) -> Self {
+        let (output, panel) = (bias.len(), how.isa.panel());
+        bias.resize(output.next_multiple_of(panel), 0.0);
+        let weights = match (how.isa, how.precision) {
+            (Isa::Portable, _) => Weights::Plain(weight),
+            (_, Precision::F32) => Weights::F32(pack(&weight, output, input, panel)),
+            (isa, Precision::Int8) => Weights::Int8(pack_int8(&weight, output, input, isa)),
+        };
+        Self { input, output, bias, weights, isa: how.isa }
+    }
+
+    /// Length of a result row in memory: whole panels.
+    pub fn stride(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// `out = x · Wᵀ + b (+ residual)`; rows of `out` lie [`stride`](Self::stride) apart.
+    pub fn apply(
+        &self,
+        rows: usize,
+        x: Rows,
+        residual: Option<Rows>,
+        out: &mut [f32],
+        quantised: &mut Quantised,
+    ) {
+        let (a, a_stride, k) = (x.data, x.stride, self.input);
+        let residual = residual.map(|r| (r.data, r.stride));
+        let bias = Some(self.bias.as_slice());
+        let stride = self.stride();
+        match &self.weights {
+            Weights::F32(panels) => {
+                let operands = Operands { a, a_stride, k, panels, bias, residual };
+                product_f32(self.isa, rows, operands, out, stride);
+            }
+            Weights::Int8(panels) => {
+                let k4 = quantise_rows(rows, k, a, a_stride, quantised);
+                let rest = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias, residual };
+                product_int8(self.isa, (rows, k4), quantised, panels, rest, (out, stride));
+            }
+            Weights::Plain(weight) => {
+                let shape = Shape { m: rows, n: self.output, k };
+                matmul_transposed(shape, View::new(a, a_stride), View::new(weight, k), out, stride);
+                add_rows(&mut out[..rows * stride], &self.bias, residual);
+            }
+        }
+    }
+}
+
+/// Panels of `panel` columns, each `input x panel`; columns beyond the last are zeros.
+fn pack(weight: &[f32], output: usize, input: usize, panel: usize) -> Vec<f32> {
+    let mut packed = vec![0.0; output.next_multiple_of(panel) * input];
+    for (column, row) in weight.chunks_exact(input).enumerate() {
+        let start = column / panel * panel * input + column % panel;
+        for (k, &w) in row.iter().enumerate() {
+            packed[start + k * panel] = w;
+        }
+    }
+    packed
+}
+
+/// The same in 8 bits, four k's of a column side by side; AVX2 gets 7 bits, see its kernel.
+fn pack_int8(weight: &[f32], output: usize, input: usize, isa: Isa) -> Int8Panels {
+    let (panel, k4) = (isa.panel(), input.next_multiple_of(4));
+    let columns = output.next_multiple_of(panel);
+    let greatest = if isa == Isa::Avx2 { 63.0 } else { 127.0 };
+    let mut packed = Int8Panels {
+        values: vec![0; columns * k4],
+        scales: vec![0.0; columns],
+        sums: vec![0; columns],
+    };
+    for (column, row) in weight.chunks_exact(input).enumerate() {
+        let scale = row.iter().fold(f32::MIN_POSITIVE, |m, w| m.max(w.abs())) / greatest;
+        let start = column / panel * panel * k4 + column % panel * 4;
+        packed.scales[column] = scale;
+        for (k, w) in row.iter().enumerate() {
+            let value = (w / scale).round() as i8;
+            packed.values[start + k / 4 * 4 * panel + k % 4] = value;
+            packed.sums[column] += i32::from(value);
+        }
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 12.9898).sin()).collect()
+    }
+
+    fn apply(isa: Isa, precision: Precision, (m, n, k): (usize, usize, usize)) -> Vec<f32> {
+        let linear =
+            Linear::new(numbers(n * k, 0.5), numbers(n, 3.0), k, Arithmetic { isa, precision });
+        let (x, stride) = (numbers(m * (k + 3), 7.0), linear.stride());
+        let residual = numbers(m * stride, 9.0);
+        let mut out = vec![f32::NAN; m * stride];
+        let (x, r) = (Rows { data: &x, stride: k + 3 }, Rows { data: &residual, stride });
+        linear.apply(m, x, Some(r), &mut out, &mut Quantised::default());
+        let residual_of = |i: usize, j: usize| residual[i * stride + j];
+        let row = |i: usize| (0..n).map(move |j| (i, j));
+        (0..m).flat_map(row).map(|(i, j)| out[i * stride + j] - residual_of(i, j)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_equal_the_portable_path_over_odd_shapes(
+            m in prop_oneof![0usize..30, Just(97), Just(193)], n in 1usize..71, k in 1usize..67
+        ) {
+            let plain = apply(Isa::Portable, Precision::F32, (m, n, k));
+            for isa in Isa::available() {
+                for (ours, theirs) in apply(isa, Precision::F32, (m, n, k)).iter().zip(&plain) {
+                    prop_assert!((ours - theirs).abs() < 1e-4, "{isa:?}: {ours} for {theirs}");
+                }
+                let rough = apply(isa, Precision::Int8, (m, n, k));
+                let steps = if isa == Isa::Avx2 { 63.0 } else { 127.0 };
+                let bound = 1e-4 + k as f32 * (0.6 / steps + 1.2 / 254.0);
+                for (ours, theirs) in rough.iter().zip(&plain) {
+                    prop_assert!((ours - theirs).abs() < bound, "{isa:?}: {ours} for {theirs}");
+                }
+            }
+        }
+    }
+}
