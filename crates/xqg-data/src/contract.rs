@@ -30,6 +30,14 @@ pub struct EncoderContract {
     pub passage_max_tokens: usize,
     /// The length of an embedding.
     pub dim: usize,
+    /// The arithmetic of the linear layers, `f32` or `int8`; not compared, for the embeddings of
+    /// both can be searched together (cosine above 0.998).
+    #[serde(default = "single")]
+    pub precision: String,
+}
+
+fn single() -> String {
+    "f32".to_owned()
 }
 
 impl EncoderContract {
@@ -91,12 +99,14 @@ mod tests {
             query_max_tokens: 512,
             passage_max_tokens: 512,
             dim: 384,
+            precision: "f32".into(),
         }
     }
 
     #[test]
-    fn the_name_does_not_matter_and_the_rest_does() {
-        let renamed = EncoderContract { model: "n".into(), ..contract() };
+    fn name_and_precision_do_not_matter_and_the_rest_does() {
+        let (model, precision) = ("n".into(), "int8".into());
+        let renamed = EncoderContract { model, precision, ..contract() };
         assert!(contract().check(&renamed, "searching").is_ok());
         let other = EncoderContract { query_prefix: String::new(), ..contract() };
         let text = contract().check(&other, "searching").unwrap_err().to_string();

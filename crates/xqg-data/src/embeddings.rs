@@ -203,6 +203,7 @@ mod tests {
             query_max_tokens: 8,
             passage_max_tokens: 8,
             dim: 2,
+            precision: "f32".into(),
         };
         EmbeddingsManifest { rows, ..EmbeddingsManifest::new(Side::Query, contract, Dtype::F32, 2) }
     }

@@ -72,7 +72,8 @@ impl Plan {
     pub fn is_same(&self, other: &Self) -> bool {
         let there = Self { model_path: other.model_path.clone(), ..self.clone() };
         let model = other.contract.model.clone();
-        Self { contract: EncoderContract { model, ..there.contract }, ..there } == *other
+        let contract = EncoderContract { model, ..there.contract };
+        Self { contract, ..there } == *other
     }
 
     /// The names of the settings that differ from another plan's, with both values.

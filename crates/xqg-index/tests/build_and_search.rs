@@ -36,6 +36,7 @@ fn contract() -> EncoderContract {
         query_max_tokens: 8,
         passage_max_tokens: 8,
         dim: DIM,
+        precision: "f32".into(),
     }
 }
 

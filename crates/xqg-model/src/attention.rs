@@ -2,8 +2,8 @@
 //! no padding and no mask; keys and values of a head are packed once and then multiplied by the same
 //! kernels as the linear layers.
 
-use crate::kernel::{Isa, Operands, product_f32};
-use crate::ops::{Shape, View, matmul, matmul_transposed, softmax_rows};
+use crate::kernel::{Isa, Operands, product_f32, softmax_rows};
+use crate::ops::{Shape, View, matmul, matmul_transposed};
 
 /// Rows of scores that are made, normalised and used while they lie in the cache.
 const QUERY_BLOCK: usize = 48;
@@ -68,7 +68,7 @@ impl Heads {
         grow(&mut s.scores, n * n);
         let scores = &mut s.scores[..n * n];
         matmul_transposed(Shape { m: n, n, k: self.dim }, q, k, scores, n);
-        softmax_rows(scores, n, n, self.scale());
+        softmax_rows(self.isa, scores, n, n, self.scale());
         let shape = Shape { m: n, n: self.dim, k: n };
         matmul(shape, View::new(scores, n), v, &mut out[head * self.dim..], self.context_stride());
     }
@@ -101,7 +101,7 @@ impl Heads {
             };
             let queries = plain(&qkv[start * stride + q..], stride, d, &s.keys[..keys * d]);
             product_f32(self.isa, rows, queries, &mut s.scores, keys);
-            softmax_rows(&mut s.scores[..rows * keys], keys, n, self.scale());
+            softmax_rows(self.isa, &mut s.scores[..rows * keys], keys, n, self.scale());
             let scores = plain(&s.scores, keys, n, &s.values[..width * n]);
             let out_stride = self.context_stride();
             let to = &mut out[start * out_stride + head * d..];

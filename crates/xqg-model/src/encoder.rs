@@ -13,10 +13,9 @@ use xqg_data::embeddings::Side;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::kernel::Isa;
-use crate::linear::{Arithmetic, Precision};
+use crate::kernel::{Isa, Quantised};
+use crate::linear::{Arithmetic, Linear, Precision, Rows};
 use crate::network::{Network, Scratch, States};
-use crate::ops::{Shape, View, matmul_transposed};
 use crate::recipe::{DenseActivation, DenseModule, Pooling, Recipe};
 use crate::tokenizer::{Tokenizer, Tokens};
 
@@ -67,8 +66,7 @@ pub struct Encoded {
 #[derive(Debug)]
 struct Dense {
     module: DenseModule,
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+    linear: Linear,
     hash: String,
 }
 
@@ -98,12 +96,13 @@ impl Encoder {
         let tokenizer = Tokenizer::open(&recipe.network)?;
         let checkpoint = Checkpoint::open(&recipe.network)?;
         check_dense(&recipe, &config)?;
-        let dense = recipe.dense.iter().map(open_dense).collect::<Result<Vec<_>, _>>()?;
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let dense =
+            recipe.dense.iter().map(|m| open_dense(m, isa)).collect::<Result<Vec<_>, _>>()?;
         let mut contract = contract(folder, &config, &recipe, options)?;
         contract.pooling = pooling_name(pooling, &dense, contract.normalize);
         contract.tokenizer = tokenizer.hash().to_owned();
         contract.weights = weights_hash(&checkpoint, &dense, &config);
-        let isa = options.isa.unwrap_or_else(Isa::detect);
         let how = Arithmetic { isa, precision: options.precision };
         let network = Network::load(&checkpoint, config, how)?;
         Ok(Self { tokenizer, network, pooling, dense, contract, spare: Mutex::default() })
@@ -200,17 +199,14 @@ impl Encoder {
 impl Dense {
     fn apply(&self, x: &[f32]) -> Vec<f32> {
         let (k, n) = (self.module.in_features, self.module.out_features);
-        let m = x.len() / k;
-        let mut out = vec![0.0; m * n];
-        let shape = Shape { m, n, k };
-        matmul_transposed(shape, View::new(x, k), View::new(&self.weight, k), &mut out, n);
-        for row in out.chunks_exact_mut(n) {
-            for (y, b) in row.iter_mut().zip(&self.bias) {
-                *y += b;
-                if self.module.activation == DenseActivation::Tanh {
-                    *y = y.tanh();
-                }
-            }
+        let (rows, stride) = (x.len() / k, self.linear.stride());
+        let mut wide = vec![0.0; rows * stride];
+        let x = Rows { data: x, stride: k };
+        self.linear.apply(rows, x, None, &mut wide, &mut Quantised::default());
+        let mut out: Vec<f32> =
+            wide.chunks_exact(stride).flat_map(|row| &row[..n]).copied().collect();
+        if self.module.activation == DenseActivation::Tanh {
+            out.iter_mut().for_each(|y| *y = y.tanh());
         }
         out
     }
@@ -232,12 +228,14 @@ fn check_dense(recipe: &Recipe, config: &Config) -> Result<(), ModelError> {
     Ok(())
 }
 
-fn open_dense(module: &DenseModule) -> Result<Dense, ModelError> {
+fn open_dense(module: &DenseModule, isa: Isa) -> Result<Dense, ModelError> {
     let checkpoint = Checkpoint::open(&module.folder)?;
     let (n, k) = (module.out_features, module.in_features);
     let weight = checkpoint.tensor("linear.weight", &[n, k])?;
     let bias = if module.bias { checkpoint.tensor("linear.bias", &[n])? } else { vec![0.0; n] };
-    Ok(Dense { module: module.clone(), weight, bias, hash: checkpoint.hash() })
+    let how = Arithmetic { isa, precision: Precision::F32 };
+    let linear = Linear::new(weight, bias, k, how);
+    Ok(Dense { module: module.clone(), linear, hash: checkpoint.hash() })
 }
 
 /// The contract without pooling name and hashes, which need the opened files.
@@ -267,6 +265,7 @@ fn contract(
         query_max_tokens: length(options.query_max_tokens, QUERY_TOKENS)?,
         passage_max_tokens: length(options.passage_max_tokens, PASSAGE_TOKENS)?,
         dim: recipe.dense.last().map_or(config.hidden_size, |d| d.out_features),
+        precision: options.precision.name().to_owned(),
         model,
     })
 }

@@ -1,8 +1,10 @@
 //! A linear layer, `y = x Wᵀ + b`, with its weights laid out for the machine: plain for the portable
 //! path, packed into panels for the kernels, or packed and quantised to 8 bits.
 
-use crate::kernel::{Int8Panels, Isa, Operands, Quantised, product_f32, product_int8};
-use crate::ops::{Shape, View, add_rows, matmul_transposed, quantise_rows};
+use crate::kernel::{
+    Int8Panels, Isa, Operands, Quantised, product_f32, product_int8, quantise_rows,
+};
+use crate::ops::{Shape, View, add_rows, matmul_transposed};
 
 /// The arithmetic of the linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,7 +100,7 @@ impl Linear {
                 product_f32(self.isa, rows, operands, out, stride);
             }
             Weights::Int8(panels) => {
-                let k4 = quantise_rows(rows, k, a, a_stride, quantised);
+                let k4 = quantise_rows(self.isa, (rows, k), a, a_stride, quantised);
                 let rest = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias, residual };
                 product_int8(self.isa, (rows, k4), quantised, panels, rest, (out, stride));
             }

@@ -6,9 +6,9 @@ use crate::attention::{AttentionScratch, Heads, grow};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::kernel::Quantised;
+use crate::kernel::{Quantised, activate, norm_rows};
 use crate::linear::{Arithmetic, Linear, Rows};
-use crate::ops::{Norm, activate, norm_row, norm_rows};
+use crate::ops::{Norm, norm_row};
 
 #[derive(Debug)]
 struct Layer {
@@ -204,16 +204,17 @@ impl Network {
         grow(&mut s.next, rows * stride);
         let context = Rows { data: &s.context, stride: wide };
         layer.attention_out.apply(rows, context, Some(states), &mut s.next, &mut s.quantised);
-        norm_rows(&mut s.next[..rows * stride], stride, &layer.attention_norm);
+        let isa = self.heads.isa;
+        norm_rows(isa, &mut s.next[..rows * stride], stride, &layer.attention_norm);
 
         let inner = layer.expand.stride();
         grow(&mut s.inner, rows * inner);
         let next = Rows { data: &s.next, stride };
         layer.expand.apply(rows, next, None, &mut s.inner, &mut s.quantised);
-        activate(&mut s.inner[..rows * inner], self.config.hidden_act);
+        activate(isa, &mut s.inner[..rows * inner], self.config.hidden_act);
         let inner = Rows { data: &s.inner, stride: inner };
         layer.contract.apply(rows, inner, Some(next), &mut s.states, &mut s.quantised);
-        norm_rows(&mut s.states[..rows * stride], stride, &layer.output_norm);
+        norm_rows(isa, &mut s.states[..rows * stride], stride, &layer.output_norm);
     }
 
     fn attend(&self, lengths: &[usize], qkv: &[f32], out: &mut [f32], s: &mut AttentionScratch) {

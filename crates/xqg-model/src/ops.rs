@@ -6,7 +6,6 @@ use gemm::Parallelism;
 use pulp::Arch;
 
 use crate::config::Activation;
-use crate::kernel::Quantised;
 
 /// A row-major view of a matrix inside a longer buffer: element (i, j) lies at `i * stride + j`.
 #[derive(Debug, Clone, Copy)]
@@ -107,34 +106,8 @@ pub fn activate(numbers: &mut [f32], activation: Activation) {
     );
 }
 
-/// Quantises rows of `k` numbers, `stride` apart, to 8 bits: a scale and a zero for each row, and
-/// `k` rounded up to a multiple of 4, which is returned; what is added multiplies zero weights.
-pub fn quantise_rows(
-    rows: usize,
-    k: usize,
-    x: &[f32],
-    stride: usize,
-    out: &mut Quantised,
-) -> usize {
-    let k4 = k.next_multiple_of(4);
-    out.values.resize(out.values.len().max(rows * k4), 0);
-    out.scales.resize(out.scales.len().max(rows), 0.0);
-    out.zeros.resize(out.zeros.len().max(rows), 0);
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for i in 0..rows {
-                let to = &mut out.values[i * k4..][..k];
-                (out.scales[i], out.zeros[i]) = quantise_row(&x[i * stride..][..k], to);
-            }
-        },
-    );
-    k4
-}
-
 /// Quantises one row to 0..=255; returns scale and zero.
-#[inline(always)]
-fn quantise_row(x: &[f32], out: &mut [u8]) -> (f32, i32) {
+pub fn quantise_row(x: &[f32], out: &mut [u8]) -> (f32, i32) {
     let (mut low, mut high) = ([0f32; 16], [0f32; 16]);
     let chunks = x.chunks_exact(16);
     let rest = chunks.remainder();

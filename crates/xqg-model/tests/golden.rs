@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use xqg_data::embeddings::Side;
 use xqg_model::encoder::{Encoder, EncoderOptions};
+use xqg_model::kernel::Isa;
+use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
 
 /// Folders whose files do not name a pooling: there the caller says it.
@@ -132,6 +134,29 @@ fn a_text_alone_equals_the_same_text_in_any_batch() {
         for (text, in_batch) in many.iter().zip(batch.vectors.chunks_exact(encoder.dim())) {
             let alone = encoder.encode(Side::Passage, std::slice::from_ref(text)).unwrap().vectors;
             assert!(cosine(&alone, in_batch) > 0.999999, "{name}: {text:?}");
+            // The kernels go beyond: the same bits.
+            assert!(Isa::detect() == Isa::Portable || alone == in_batch, "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn every_set_and_precision_encodes_alike() {
+    for name in WHOLE {
+        let texts: Vec<String> = golden(name).texts.iter().map(|t| t.text.clone()).collect();
+        let encode = |isa, precision| {
+            let options = EncoderOptions { isa: Some(isa), precision, ..EncoderOptions::default() };
+            let encoder = Encoder::open(&folder(name), &options).unwrap();
+            (encoder.encode(Side::Passage, &texts).unwrap().vectors, encoder.dim())
+        };
+        let (plain, dim) = encode(Isa::Portable, Precision::F32);
+        for isa in Isa::available() {
+            for (precision, least) in [(Precision::F32, 0.999999), (Precision::Int8, 0.99)] {
+                let (ours, _) = encode(isa, precision);
+                for (a, b) in ours.chunks_exact(dim).zip(plain.chunks_exact(dim)) {
+                    assert!(cosine(a, b) > least, "{name} {isa:?} {precision:?}: {}", cosine(a, b));
+                }
+            }
         }
     }
 }

@@ -11,9 +11,10 @@ use xqg_index::build::{Encode, EncodeTexts, Vectors};
 use xqg_index::manifest::IndexManifest;
 use xqg_index::progress::{Progress, Stage};
 use xqg_model::encoder::{Encoder, EncoderOptions};
+use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
 
-use crate::args::{DtypeArg, EncoderArgs, PoolingArg, SideArg};
+use crate::args::{DtypeArg, EncoderArgs, PoolingArg, PrecisionArg, SideArg};
 use crate::commands::model;
 use crate::output;
 use crate::progress::Display;
@@ -28,22 +29,23 @@ pub struct Opened {
 
 /// Opens a model by folder or by name, fetching it if need be.
 pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
-    let pooling = args.pooling.map(|p| match p {
-        PoolingArg::Mean => Pooling::Mean,
-        PoolingArg::Cls => Pooling::Cls,
-    });
-    open_with(
-        name,
-        &EncoderOptions {
-            pooling,
-            normalize: args.normalize,
-            query_prefix: args.query_prefix.clone(),
-            passage_prefix: args.passage_prefix.clone(),
-            query_max_tokens: args.query_max_tokens,
-            passage_max_tokens: args.passage_max_tokens,
-            ..EncoderOptions::default()
+    let options = EncoderOptions {
+        pooling: args.pooling.map(|p| match p {
+            PoolingArg::Mean => Pooling::Mean,
+            PoolingArg::Cls => Pooling::Cls,
+        }),
+        normalize: args.normalize,
+        query_prefix: args.query_prefix.clone(),
+        passage_prefix: args.passage_prefix.clone(),
+        query_max_tokens: args.query_max_tokens,
+        passage_max_tokens: args.passage_max_tokens,
+        precision: match args.precision {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::Int8 => Precision::Int8,
         },
-    )
+        isa: None,
+    };
+    open_with(name, &options)
 }
 
 fn open_with(name: &str, options: &EncoderOptions) -> Result<Opened> {
@@ -82,17 +84,22 @@ fn options_of(contract: &EncoderContract) -> EncoderOptions {
         passage_prefix: Some(contract.passage_prefix.clone()),
         query_max_tokens: Some(contract.query_max_tokens),
         passage_max_tokens: Some(contract.passage_max_tokens),
-        ..EncoderOptions::default()
+        precision: match contract.precision.as_str() {
+            "int8" => Precision::Int8,
+            _ => Precision::F32,
+        },
+        isa: None,
     }
 }
 
 /// One line that says which encoder is used and how.
 pub fn describe(c: &EncoderContract) -> String {
     format!(
-        "{}: {} dimensions, {}, queries `{}` up to {} tokens, passages `{}` up to {} tokens",
+        "{}: {} dimensions, {}, {}, queries `{}` up to {} tokens, passages `{}` up to {} tokens",
         c.model,
         c.dim,
         c.pooling,
+        c.precision,
         c.query_prefix,
         c.query_max_tokens,
         c.passage_prefix,

@@ -1,0 +1,132 @@
+//! What happens to a row between two products: activation, softmax, layer norm, quantising. Written
+//! once over a register of lanes; rows hold whole registers, which the callers see to. The formulas
+//! are those of [`crate::ops`], which these are tested against.
+
+use super::lanes::Lanes;
+
+/// The exponential for x <= 0, zero below -87; see `ops::exp`.
+#[inline(always)]
+unsafe fn exp<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let limit = L::splat(-87.0);
+        let y = x.max(limit);
+        let n = y.mul(L::splat(std::f32::consts::LOG2_E)).round();
+        let r = n.mul_add(L::splat(-0.693_359_4), y);
+        let r = n.mul_add(L::splat(2.121_944_4e-4), r);
+        let mut p = L::splat(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
+            p = p.mul_add(r, L::splat(c));
+        }
+        let mantissa = p.mul_add(r.mul(r), r.add(L::splat(1.0)));
+        mantissa.times_power_of_two(n).zero_below(x, limit)
+    }
+}
+
+/// The exact GELU of whole registers; see `ops::gelu`.
+///
+/// # Safety
+/// The instruction set is there.
+#[inline(always)]
+pub(super) unsafe fn gelu<L: Lanes>(numbers: &mut [f32]) {
+    for block in numbers.chunks_exact_mut(L::N) {
+        // SAFETY: a block has `N` numbers; the caller vouches for the instruction set.
+        unsafe {
+            let x = L::load(block.as_ptr());
+            let z = x.abs().mul(L::splat(std::f32::consts::FRAC_1_SQRT_2));
+            let one = L::splat(1.0);
+            let t = one.div(z.mul_add(L::splat(0.327_591_1), one));
+            let mut p = L::splat(1.061_405_4);
+            for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+                p = p.mul_add(t, L::splat(c));
+            }
+            let tail = p.mul(t).mul(exp(z.mul(z).mul(L::splat(-1.0))));
+            let half = x.mul(L::splat(0.5));
+            half.abs().mul_add(one.sub(tail), half).store(block.as_mut_ptr());
+        }
+    }
+}
+
+/// Softmax of the first `columns` numbers of a row after a factor; the rest becomes zero.
+///
+/// # Safety
+/// The instruction set is there; the row holds whole registers.
+#[inline(always)]
+pub(super) unsafe fn softmax<L: Lanes>(row: &mut [f32], columns: usize, scale: f32) {
+    row[columns..].fill(f32::MIN);
+    // SAFETY: blocks have `N` numbers; the caller vouches for the instruction set.
+    unsafe {
+        let mut greatest = L::splat(f32::MIN);
+        for block in row.chunks_exact(L::N) {
+            greatest = greatest.max(L::load(block.as_ptr()));
+        }
+        let lanes = greatest.to_array();
+        let greatest = L::splat(lanes[..L::N].iter().fold(f32::MIN, |m, &x| m.max(x)));
+        let (scale, mut total) = (L::splat(scale), L::splat(0.0));
+        for block in row.chunks_exact_mut(L::N) {
+            let e = exp(L::load(block.as_ptr()).sub(greatest).mul(scale));
+            total = total.add(e);
+            e.store(block.as_mut_ptr());
+        }
+        let inverse = L::splat(1.0 / total.to_array()[..L::N].iter().sum::<f32>());
+        for block in row.chunks_exact_mut(L::N) {
+            L::load(block.as_ptr()).mul(inverse).store(block.as_mut_ptr());
+        }
+    }
+}
+
+/// Layer norm of one row.
+///
+/// # Safety
+/// The instruction set is there; row, weight and bias have one length, of whole registers.
+#[inline(always)]
+pub(super) unsafe fn norm<L: Lanes>(row: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+    let n = row.len() as f32;
+    // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
+    unsafe {
+        let mut total = L::splat(0.0);
+        for block in row.chunks_exact(L::N) {
+            total = total.add(L::load(block.as_ptr()));
+        }
+        let mean = L::splat(total.to_array()[..L::N].iter().sum::<f32>() / n);
+        let mut squares = L::splat(0.0);
+        for block in row.chunks_exact(L::N) {
+            let d = L::load(block.as_ptr()).sub(mean);
+            squares = d.mul_add(d, squares);
+        }
+        let variance = squares.to_array()[..L::N].iter().sum::<f32>() / n;
+        let scale = L::splat(1.0 / (variance + eps).sqrt());
+        for (i, block) in row.chunks_exact_mut(L::N).enumerate() {
+            let w = L::load(weight.as_ptr().add(i * L::N)).mul(scale);
+            let b = L::load(bias.as_ptr().add(i * L::N));
+            L::load(block.as_ptr()).sub(mean).mul_add(w, b).store(block.as_mut_ptr());
+        }
+    }
+}
+
+/// Quantises a row to bytes; returns scale and zero. See `ops::quantise_rows`.
+///
+/// # Safety
+/// The instruction set is there; both rows have one length, of whole registers.
+#[inline(always)]
+pub(super) unsafe fn quantise<L: Lanes>(x: &[f32], out: &mut [u8]) -> (f32, i32) {
+    // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
+    unsafe {
+        let (mut low, mut high) = (L::splat(0.0), L::splat(0.0));
+        for block in x.chunks_exact(L::N) {
+            let v = L::load(block.as_ptr());
+            (low, high) = (low.min(v), high.max(v));
+        }
+        let low = low.to_array()[..L::N].iter().fold(0f32, |m, &v| m.min(v));
+        let high = high.to_array()[..L::N].iter().fold(0f32, |m, &v| m.max(v));
+        let scale = ((high - low) / 254.0).max(f32::MIN_POSITIVE);
+        let zero = (-low / scale).round();
+        let (inverse, shift) = (L::splat(1.0 / scale), L::splat(zero));
+        let (least, most) = (L::splat(0.0), L::splat(255.0));
+        for (block, to) in x.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {
+            let level = L::load(block.as_ptr()).mul_add(inverse, shift);
+            level.max(least).min(most).store_bytes(to.as_mut_ptr());
+        }
+        (scale, zero as i32)
+    }
+}
