@@ -16,7 +16,7 @@ use crate::error::ModelError;
 use crate::kernel::{Isa, Quantised};
 use crate::linear::{Arithmetic, Linear, Precision, Rows};
 use crate::network::{Network, Scratch, States};
-use crate::recipe::{DenseActivation, DenseModule, Pooling, Recipe};
+use crate::recipe::{DenseActivation, DenseModule, Pooling, Recipe, known_prefixes};
 use crate::tokenizer::{Tokenizer, Tokens};
 
 /// Tokens that one thread carries through all layers at a time: enough for the matrix products to
@@ -268,13 +268,6 @@ fn contract(
         precision: options.precision.name().to_owned(),
         model,
     })
-}
-
-/// Prefixes that a family was trained with though its folders do not all say so (Wang et al. 2024,
-/// "Multilingual E5 Text Embeddings", section 2).
-fn known_prefixes(model: &str) -> Option<(&'static str, &'static str)> {
-    let plain_e5 = model.contains("multilingual-e5") && !model.contains("instruct");
-    plain_e5.then_some(("query: ", "passage: "))
 }
 
 fn check_length(folder: &Path, asked: usize, config: &Config) -> Result<usize, ModelError> {

@@ -208,6 +208,13 @@ fn read_dense(folder: PathBuf) -> Result<DenseModule, ModelError> {
     Ok(DenseModule { folder, in_features, out_features, bias, activation })
 }
 
+/// Prefixes that a family was trained with though its folders do not all say so (Wang et al. 2024,
+/// "Multilingual E5 Text Embeddings", section 2).
+pub fn known_prefixes(model: &str) -> Option<(&'static str, &'static str)> {
+    let plain_e5 = model.contains("multilingual-e5") && !model.contains("instruct");
+    plain_e5.then_some(("query: ", "passage: "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,6 +51,9 @@ pub enum GetError {
         /// The cache that was searched.
         cache: PathBuf,
     },
+    /// A file of the model could not be written.
+    #[error(transparent)]
+    Write(#[from] xqg_data::error::DataError),
     /// No answer came from the hub, or only a server error.
     #[error(
         "asking the hub for `{name}`: {source}\nhint: check the network and HF_ENDPOINT, or copy \

