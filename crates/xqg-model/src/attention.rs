@@ -40,7 +40,7 @@ impl Heads {
     pub fn attend(&self, qkv: &[f32], n: usize, out: &mut [f32], scratch: &mut AttentionScratch) {
         for head in 0..self.count {
             match self.isa {
-                Isa::Portable => self.plain_head(qkv, n, head, out, scratch),
+                Isa::PORTABLE => self.plain_head(qkv, n, head, out, scratch),
                 _ => self.packed_head(qkv, n, head, out, scratch),
             }
         }
@@ -176,7 +176,7 @@ mod tests {
                 let row = |i: usize| out[i * wide..][..count * dim].to_vec();
                 (0..n).flat_map(row).collect::<Vec<f32>>()
             };
-            let plain = run(Isa::Portable);
+            let plain = run(Isa::PORTABLE);
             for isa in Isa::available() {
                 for (ours, theirs) in run(isa).iter().zip(&plain) {
                     prop_assert!((ours - theirs).abs() < 1e-5, "{isa:?}");

@@ -20,18 +20,25 @@ use crate::ops::{self, Norm};
 /// Numbers in the widest register: rows that are a multiple of it take the kernels.
 const WIDEST: usize = 16;
 
-/// An instruction set that kernels are written for.
+/// An instruction set that kernels are written for and that this machine has: a value of this type
+/// is the proof, for only [`Isa::available`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isa {
-    /// AVX-512 with the 8-bit dot product of VNNI.
-    Avx512Vnni,
+pub struct Isa(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    /// Plain loops and a GEMM crate.
+    Portable,
     /// AVX2 and FMA.
     Avx2,
-    /// None of these: plain loops and a GEMM crate.
-    Portable,
+    /// AVX-512 with the 8-bit dot product of VNNI.
+    Avx512Vnni,
 }
 
 impl Isa {
+    /// None of the sets below: what every machine has.
+    pub const PORTABLE: Self = Self(Set::Portable);
+
     /// The best set of this machine.
     pub fn detect() -> Self {
         *Self::available().last().expect("the portable path is always there")
@@ -39,28 +46,47 @@ impl Isa {
 
     /// All sets of this machine, the best one last.
     pub fn available() -> Vec<Self> {
-        let mut sets = vec![Self::Portable];
+        let mut sets = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(Self::Avx2);
+                sets.push(Self(Set::Avx2));
                 let wide = is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vnni");
                 if wide {
-                    sets.push(Self::Avx512Vnni);
+                    sets.push(Self(Set::Avx512Vnni));
                 }
             }
         }
         sets
     }
 
+    /// The set of that name, where this machine has it: `portable`, `avx2` or `avx512`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::available().into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// The set's name.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Portable => "portable",
+            Set::Avx2 => "avx2",
+            Set::Avx512Vnni => "avx512",
+        }
+    }
+
+    /// The greatest 8-bit weight: AVX2's kernel keeps to 7 bits so that its sums cannot saturate.
+    pub fn greatest_weight(self) -> f32 {
+        if self.0 == Set::Avx2 { 63.0 } else { 127.0 }
+    }
+
     /// Columns of a panel of packed weights; 1 where nothing is packed.
     pub fn panel(self) -> usize {
-        match self {
-            Self::Avx512Vnni => 32,
-            Self::Avx2 => 16,
-            Self::Portable => 1,
+        match self.0 {
+            Set::Avx512Vnni => 32,
+            Set::Avx2 => 16,
+            Set::Portable => 1,
         }
     }
 }
@@ -110,7 +136,7 @@ pub struct Int8Panels {
 
 /// Rows that kernels of this set take at once.
 fn tile_rows(isa: Isa) -> usize {
-    if isa == Isa::Avx512Vnni { 12 } else { 6 }
+    if isa.0 == Set::Avx512Vnni { 12 } else { 6 }
 }
 
 /// Rows whose panels are reused while they lie in the cache.
@@ -158,13 +184,13 @@ fn check(rows: usize, columns: usize, o: &Operands, out: &[f32], out_stride: usi
 
 #[cfg(target_arch = "x86_64")]
 fn tile_f32(isa: Isa, o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
-    // SAFETY: `product_f32` has checked all buffers against the shapes, and a set other than the
-    // portable one was detected on this machine.
+    // SAFETY: `product_f32` has checked all buffers against the shapes, and an `Isa` of another
+    // set than the portable one is only made where the machine has it.
     unsafe {
-        match isa {
-            Isa::Avx512Vnni => avx512::tile_f32(o, panel, place, out),
-            Isa::Avx2 => avx2::tile_f32(o, panel, place, out),
-            Isa::Portable => unreachable!("the portable path has no tiles"),
+        match isa.0 {
+            Set::Avx512Vnni => avx512::tile_f32(o, panel, place, out),
+            Set::Avx2 => avx2::tile_f32(o, panel, place, out),
+            Set::Portable => unreachable!("the portable path has no tiles"),
         }
     }
 }
@@ -212,13 +238,13 @@ fn tile_int8(
     place: Place,
     out: &mut [f32],
 ) {
-    // SAFETY: `product_int8` has checked all buffers against the shapes, and a set other than the
-    // portable one was detected on this machine.
+    // SAFETY: `product_int8` has checked all buffers against the shapes, and an `Isa` of another
+    // set than the portable one is only made where the machine has it.
     unsafe {
-        match isa {
-            Isa::Avx512Vnni => avx512::tile_int8(k4, factors, o, place, out),
-            Isa::Avx2 => avx2::tile_int8(k4, factors, o, place, out),
-            Isa::Portable => unreachable!("the portable path has no tiles"),
+        match isa.0 {
+            Set::Avx512Vnni => avx512::tile_int8(k4, factors, o, place, out),
+            Set::Avx2 => avx2::tile_int8(k4, factors, o, place, out),
+            Set::Portable => unreachable!("the portable path has no tiles"),
         }
     }
 }
@@ -238,13 +264,13 @@ fn tile_int8(
 /// Calls a kernel of the detected set, or the portable function where the rows do not fit.
 macro_rules! by_set {
     ($isa:expr, $fits:expr, $kernel:ident($($arg:expr),*), $portable:expr) => {
-        match $isa {
-            // SAFETY: the set was detected on this machine, and the rows hold whole registers.
+        match $isa.0 {
+            // SAFETY: the machine has the set, and the rows hold whole registers.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni if $fits => unsafe { avx512::$kernel($($arg),*) },
+            Set::Avx512Vnni if $fits => unsafe { avx512::$kernel($($arg),*) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if $fits => unsafe { avx2::$kernel($($arg),*) },
+            Set::Avx2 if $fits => unsafe { avx2::$kernel($($arg),*) },
             _ => $portable,
         }
     };

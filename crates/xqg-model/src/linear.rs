@@ -69,7 +69,7 @@ impl Linear {
         let (output, panel) = (bias.len(), how.isa.panel());
         bias.resize(output.next_multiple_of(panel), 0.0);
         let weights = match (how.isa, how.precision) {
-            (Isa::Portable, _) => Weights::Plain(weight),
+            (Isa::PORTABLE, _) => Weights::Plain(weight),
             (_, Precision::F32) => Weights::F32(pack(&weight, output, input, panel)),
             (isa, Precision::Int8) => Weights::Int8(pack_int8(&weight, output, input, isa)),
         };
@@ -129,7 +129,7 @@ fn pack(weight: &[f32], output: usize, input: usize, panel: usize) -> Vec<f32> {
 fn pack_int8(weight: &[f32], output: usize, input: usize, isa: Isa) -> Int8Panels {
     let (panel, k4) = (isa.panel(), input.next_multiple_of(4));
     let columns = output.next_multiple_of(panel);
-    let greatest = if isa == Isa::Avx2 { 63.0 } else { 127.0 };
+    let greatest = isa.greatest_weight();
     let mut packed = Int8Panels {
         values: vec![0; columns * k4],
         scales: vec![0.0; columns],
@@ -175,13 +175,13 @@ mod tests {
         fn kernels_equal_the_portable_path_over_odd_shapes(
             m in prop_oneof![0usize..30, Just(97), Just(193)], n in 1usize..71, k in 1usize..67
         ) {
-            let plain = apply(Isa::Portable, Precision::F32, (m, n, k));
+            let plain = apply(Isa::PORTABLE, Precision::F32, (m, n, k));
             for isa in Isa::available() {
                 for (ours, theirs) in apply(isa, Precision::F32, (m, n, k)).iter().zip(&plain) {
                     prop_assert!((ours - theirs).abs() < 1e-4, "{isa:?}: {ours} for {theirs}");
                 }
                 let rough = apply(isa, Precision::Int8, (m, n, k));
-                let steps = if isa == Isa::Avx2 { 63.0 } else { 127.0 };
+                let steps = isa.greatest_weight();
                 let bound = 1e-4 + k as f32 * (0.6 / steps + 1.2 / 254.0);
                 for (ours, theirs) in rough.iter().zip(&plain) {
                     prop_assert!((ours - theirs).abs() < bound, "{isa:?}: {ours} for {theirs}");

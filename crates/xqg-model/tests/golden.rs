@@ -135,7 +135,7 @@ fn a_text_alone_equals_the_same_text_in_any_batch() {
             let alone = encoder.encode(Side::Passage, std::slice::from_ref(text)).unwrap().vectors;
             assert!(cosine(&alone, in_batch) > 0.999999, "{name}: {text:?}");
             // The kernels go beyond: the same bits.
-            assert!(Isa::detect() == Isa::Portable || alone == in_batch, "{name}: {text:?}");
+            assert!(Isa::detect() == Isa::PORTABLE || alone == in_batch, "{name}: {text:?}");
         }
     }
 }
@@ -149,7 +149,7 @@ fn every_set_and_precision_encodes_alike() {
             let encoder = Encoder::open(&folder(name), &options).unwrap();
             (encoder.encode(Side::Passage, &texts).unwrap().vectors, encoder.dim())
         };
-        let (plain, dim) = encode(Isa::Portable, Precision::F32);
+        let (plain, dim) = encode(Isa::PORTABLE, Precision::F32);
         for isa in Isa::available() {
             for (precision, least) in [(Precision::F32, 0.999999), (Precision::Int8, 0.99)] {
                 let (ours, _) = encode(isa, precision);

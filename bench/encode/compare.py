@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Encoders side by side: the same weights, the same texts, the same threads, taking turns.
+
+usage: compare.py --model DIR --worker PROGRAM --work DIR [--repeats 5] [--data DIR]
+
+PROGRAM is the example `bench_worker` of xqg-model. Each engine is a process that stays loaded; every
+round asks each of them once, so that a noisy moment meets all. Prints for each workload the median
+seconds, the ratio to ONNX Runtime f32 (median of the rounds' ratios, with the least and greatest) and
+the cosine of the vectors to PyTorch's (least and mean).
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+REFERENCE = "ort"
+
+
+class Engine:
+    """A process that encodes its texts when asked."""
+
+    def __init__(self, name, command):
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answer()
+
+    def answer(self):
+        """The next line that the process says."""
+        line = self.process.stdout.readline().strip()
+        if not line:
+            sys.exit(f"{self.name} ended early")
+        return line
+
+    def ask(self, line):
+        """Sends a line, returns the answer."""
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def close(self):
+        """Ends the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def workloads(data, work):
+    """Name, texts file, threads, greatest length."""
+    corpus = [json.loads(line) for line in open(data / "wiki-leads/corpus.jsonl", encoding="utf-8")]
+    train = data / "xor-tydi/xor_train_retrieve_eng_span.jsonl"
+    asked = [json.loads(line)["question"].strip() for line in open(train, encoding="utf-8")]
+    passages = [f"passage: {p['title']} {p['text']}".replace("\n", " ") for p in corpus]
+    long = sorted(passages, key=len)[-32:]
+    sets = {
+        "32 passages cut at 128 tokens, 2 threads": (long, 2, 128),
+        "400 passages up to 160 tokens, 2 threads": (passages[:400], 2, 160),
+        "1,000 questions, 2 threads": ([f"query: {q}" for q in asked[:1000]], 2, 64),
+        "one query, 1 thread": ([f"query: {asked[0]}"], 1, 64),
+    }
+    for i, (name, (texts, threads, tokens)) in enumerate(sets.items()):
+        path = work / f"texts-{i}.txt"
+        path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+        yield name, path, threads, tokens
+
+
+def engines(args, texts, threads, tokens):
+    """All engines, loaded."""
+    python = [sys.executable, str(HERE / "worker.py")]
+    tail = [args.model, str(texts), str(threads), str(tokens)]
+    all_of = {name: python + [name] + tail for name in ("torch", "st", "ort", "ort-int8")}
+    for precision in ("f32", "int8", "f32-avx2", "int8-avx2"):
+        all_of[f"xqg {precision}"] = [args.worker, precision] + tail
+    return [Engine(name, command) for name, command in all_of.items()]
+
+
+def cosines(engine, reference, work):
+    """Least and mean cosine of an engine's last vectors to the reference's."""
+    path = work / f"{engine.name.replace(' ', '-')}.npy"
+    engine.ask(f"vectors {path}")
+    ours = np.load(path)
+    dots = (ours * reference).sum(1)
+    dots /= np.linalg.norm(ours, axis=1) * np.linalg.norm(reference, axis=1)
+    return dots.min(), dots.mean()
+
+
+def run(name, args, texts, threads, tokens):
+    """One workload: rounds of all engines, then the table."""
+    work = Path(args.work)
+    running = engines(args, texts, threads, tokens)
+    repeats = args.repeats * (20 if "one query" in name else 1)
+    seconds = {e.name: [] for e in running}
+    for _ in range(repeats):
+        for engine in running:
+            seconds[engine.name].append(float(engine.ask("go")))
+    first = next(e for e in running if e.name == "torch")
+    first.ask(f"vectors {work / 'reference.npy'}")
+    reference = np.load(work / "reference.npy")
+    print(f"\n### {name}, {repeats} rounds\n")
+    print("| engine | median s | times ONNX Runtime f32 (least, greatest) | cosine to PyTorch: least, mean |")
+    print("|---|---|---|---|")
+    for engine in running:
+        ratios = [a / b for a, b in zip(seconds[REFERENCE], seconds[engine.name])]
+        low, mean = cosines(engine, reference, work)
+        print(f"| {engine.name} | {statistics.median(seconds[engine.name]):.4f} | "
+              f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f}) | {low:.5f}, {mean:.5f} |")
+        engine.close()
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--worker", required=True)
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    os.makedirs(args.work, exist_ok=True)
+    for name, path, threads, tokens in workloads(args.data, Path(args.work)):
+        run(name, args, path, threads, tokens)
+
+
+if __name__ == "__main__":
+    main()
