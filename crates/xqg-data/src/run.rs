@@ -23,9 +23,10 @@ pub struct ScoredDoc {
     pub score: f64,
 }
 
-/// The one order of rankings: score descending, then docid descending.
+/// The one order of rankings: score descending, then docid descending. Scores are compared in single
+/// precision, as trec_eval reads them: what differs only beyond is a tie.
 pub fn rank_order(a: (f64, &str), b: (f64, &str)) -> Ordering {
-    b.0.total_cmp(&a.0).then_with(|| b.1.cmp(a.1))
+    (b.0 as f32).total_cmp(&(a.0 as f32)).then_with(|| b.1.cmp(a.1))
 }
 
 /// Rankings by query.
@@ -148,6 +149,12 @@ mod tests {
         let run = read("q Q0 a 1 1.0 t\nq Q0 b 2 1.0 t\nq Q0 c 3 2.0 t\n").unwrap();
         let order: Vec<&str> = run.get("q").unwrap().iter().map(|d| d.docid.as_str()).collect();
         assert_eq!(order, ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn scores_that_differ_beyond_single_precision_are_ties() {
+        let run = read("q Q0 a 1 0.83512345678 t\nq Q0 b 2 0.83512345671 t\n").unwrap();
+        assert_eq!(run.get("q").unwrap()[0].docid, "b");
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl Encoder {
         contract.tokenizer = tokenizer.hash().to_owned();
         contract.weights = weights_hash(&checkpoint, &dense, &config);
         let how = Arithmetic { isa, precision: options.precision };
+        contract.precision = how.effective().name().to_owned();
         let network = Network::load(&checkpoint, config, how)?;
         Ok(Self { tokenizer, network, pooling, dense, contract, spare: Mutex::default() })
     }
@@ -238,7 +239,7 @@ fn open_dense(module: &DenseModule, isa: Isa) -> Result<Dense, ModelError> {
     Ok(Dense { module: module.clone(), linear, hash: checkpoint.hash() })
 }
 
-/// The contract without pooling name and hashes, which need the opened files.
+/// The contract without pooling name, hashes and precision, which need the opened files.
 fn contract(
     folder: &Path,
     config: &Config,
@@ -265,7 +266,7 @@ fn contract(
         query_max_tokens: length(options.query_max_tokens, QUERY_TOKENS)?,
         passage_max_tokens: length(options.passage_max_tokens, PASSAGE_TOKENS)?,
         dim: recipe.dense.last().map_or(config.hidden_size, |d| d.out_features),
-        precision: options.precision.name().to_owned(),
+        precision: Precision::F32.name().to_owned(),
         model,
     })
 }

@@ -97,7 +97,7 @@ impl Isa {
 /// the other, blocks of `k x panel` numbers. Rows of `out` are written in whole panels, so its
 /// stride and length leave room for the last one.
 #[derive(Debug, Clone, Copy)]
-pub struct Operands<'a> {
+pub(crate) struct Operands<'a> {
     /// Rows of the left factor.
     pub a: &'a [f32],
     /// Numbers between the beginnings of two rows of `a`.
@@ -114,7 +114,7 @@ pub struct Operands<'a> {
 
 /// Activations as unsigned 8-bit numbers: `x ≈ scale (q - zero)`, row by row.
 #[derive(Debug, Default)]
-pub struct Quantised {
+pub(crate) struct Quantised {
     /// `rows x k4` numbers, k rounded up to a multiple of 4.
     pub values: Vec<u8>,
     /// The scale of each row.
@@ -125,7 +125,7 @@ pub struct Quantised {
 
 /// Weights as signed 8-bit numbers in panels: `w ≈ scale q`, column by column.
 #[derive(Debug, Default)]
-pub struct Int8Panels {
+pub(crate) struct Int8Panels {
     /// Blocks of `k4 / 4 x panel x 4` numbers, one a panel.
     pub values: Vec<i8>,
     /// The scale of each column, whole panels.
@@ -146,7 +146,7 @@ const ROW_BLOCK: usize = 96;
 ///
 /// # Panics
 /// When a buffer is shorter than the shapes say, or the set is the portable one.
-pub fn product_f32(isa: Isa, rows: usize, o: Operands, out: &mut [f32], out_stride: usize) {
+pub(crate) fn product_f32(isa: Isa, rows: usize, o: Operands, out: &mut [f32], out_stride: usize) {
     let panel = isa.panel();
     let panels = o.panels.len() / (o.k * panel).max(1);
     check(rows, panels * panel, &o, out, out_stride);
@@ -172,14 +172,17 @@ struct Place {
 }
 
 fn check(rows: usize, columns: usize, o: &Operands, out: &[f32], out_stride: usize) {
-    let fits = |length: usize, stride: usize, width: usize| {
-        rows == 0 || (rows - 1) * stride + width <= length
-    };
-    assert!(fits(o.a.len(), o.a_stride, o.k), "the left factor has all its rows");
-    assert!(fits(out.len(), out_stride, columns), "the result has room for whole panels");
+    assert!(fits(o.a.len(), rows, o.a_stride, o.k), "the left factor has all its rows");
+    assert!(fits(out.len(), rows, out_stride, columns), "the result has room for whole panels");
     assert!(o.bias.is_none_or(|b| b.len() >= columns), "the bias has whole panels");
-    let whole = o.residual.is_none_or(|(r, stride)| fits(r.len(), stride, columns));
+    let whole = o.residual.is_none_or(|(r, stride)| fits(r.len(), rows, stride, columns));
     assert!(whole, "the residual has whole panels");
+}
+
+/// Whether rows of `width` numbers, `stride` apart, lie inside a buffer of that length.
+pub(crate) fn fits(length: usize, rows: usize, stride: usize, width: usize) -> bool {
+    let end = rows.checked_sub(1).map_or(Some(0), |last| last.checked_mul(stride));
+    rows == 0 || end.and_then(|end| end.checked_add(width)).is_some_and(|end| end <= length)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -204,7 +207,7 @@ fn tile_f32(_: Isa, _: &Operands, _: &[f32], _: Place, _: &mut [f32]) {
 ///
 /// # Panics
 /// When a buffer is shorter than the shapes say, or the set is the portable one.
-pub fn product_int8(
+pub(crate) fn product_int8(
     isa: Isa,
     (rows, k4): (usize, usize),
     a: &Quantised,
@@ -215,8 +218,9 @@ pub fn product_int8(
     let panel = isa.panel();
     let panels = w.scales.len() / panel;
     check(rows, panels * panel, &Operands { a: &[], a_stride: 0, k: 0, ..o }, out, out_stride);
-    assert!(a.values.len() >= rows * k4 && a.scales.len() >= rows && a.zeros.len() >= rows);
-    assert!(w.values.len() >= panels * panel * k4 && w.sums.len() >= panels * panel);
+    assert!(k4.is_multiple_of(4), "four activations a step");
+    assert!(fits(a.values.len(), rows, k4, k4) && a.scales.len() >= rows && a.zeros.len() >= rows);
+    assert!(fits(w.values.len(), panels * panel, k4, k4) && w.sums.len() >= panels * panel);
     for start in (0..rows).step_by(ROW_BLOCK) {
         let end = rows.min(start + ROW_BLOCK);
         for p in 0..panels {
@@ -277,14 +281,20 @@ macro_rules! by_set {
 }
 
 /// Applies the activation to every number; see [`ops::activate`].
-pub fn activate(isa: Isa, numbers: &mut [f32], activation: Activation) {
+pub(crate) fn activate(isa: Isa, numbers: &mut [f32], activation: Activation) {
     let fits = numbers.len().is_multiple_of(WIDEST) && activation == Activation::Gelu;
     by_set!(isa, fits, gelu(numbers), ops::activate(numbers, activation));
 }
 
 /// Softmax of the first `columns` numbers of rows that lie `stride` apart; see
 /// [`ops::softmax_rows`]. What is beyond the columns may be changed.
-pub fn softmax_rows(isa: Isa, scores: &mut [f32], stride: usize, columns: usize, scale: f32) {
+pub(crate) fn softmax_rows(
+    isa: Isa,
+    scores: &mut [f32],
+    stride: usize,
+    columns: usize,
+    scale: f32,
+) {
     assert!(columns <= stride, "columns lie inside a row");
     let fits = stride.is_multiple_of(WIDEST);
     by_set!(
@@ -296,7 +306,7 @@ pub fn softmax_rows(isa: Isa, scores: &mut [f32], stride: usize, columns: usize,
 }
 
 /// Layer norm of rows that lie `stride` apart; see [`ops::norm_rows`].
-pub fn norm_rows(isa: Isa, data: &mut [f32], stride: usize, norm: &Norm) {
+pub(crate) fn norm_rows(isa: Isa, data: &mut [f32], stride: usize, norm: &Norm) {
     let n = norm.weight.len();
     assert!(norm.bias.len() == n && n <= stride, "a norm as long as its rows");
     let fits = n.is_multiple_of(WIDEST);
@@ -305,7 +315,7 @@ pub fn norm_rows(isa: Isa, data: &mut [f32], stride: usize, norm: &Norm) {
 
 /// Quantises rows of `k` numbers, `stride` apart, to 8 bits: a scale and a zero for each row, and
 /// `k` rounded up to a multiple of 4, which is returned; what is added multiplies zero weights.
-pub fn quantise_rows(
+pub(crate) fn quantise_rows(
     isa: Isa,
     (rows, k): (usize, usize),
     x: &[f32],

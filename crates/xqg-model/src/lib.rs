@@ -3,9 +3,10 @@
 //!
 //! Nothing here knows an index or a measure. The way through: [`get`] fetches a folder,
 //! [`recipe`] and [`config`] read what it is, [`checkpoint`] its weights, [`tokenizer`] makes ids,
-//! [`network`] turns them into token states, and [`encoder`] into embeddings.
+//! `network` turns them into token states, and [`encoder`] into embeddings. [`kernel`] chooses the
+//! instruction set; only its choice is public, for the loops below trust their callers.
 
-pub mod attention;
+mod attention;
 pub mod checkpoint;
 pub mod config;
 pub mod encoder;
@@ -13,7 +14,7 @@ pub mod error;
 pub mod get;
 pub mod kernel;
 pub mod linear;
-pub mod network;
-pub mod ops;
+mod network;
+mod ops;
 pub mod recipe;
 pub mod tokenizer;

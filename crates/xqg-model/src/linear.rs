@@ -29,11 +29,18 @@ impl Precision {
 
 /// How a network computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arithmetic {
+pub(crate) struct Arithmetic {
     /// The kernels.
     pub isa: Isa,
     /// The numbers; without kernels always f32.
     pub precision: Precision,
+}
+
+impl Arithmetic {
+    /// The numbers that are really used: without kernels there is no 8-bit path.
+    pub fn effective(self) -> Precision {
+        if self.isa == Isa::PORTABLE { Precision::F32 } else { self.precision }
+    }
 }
 
 #[derive(Debug)]
@@ -45,7 +52,7 @@ enum Weights {
 
 /// A linear layer from `input` to `output` numbers.
 #[derive(Debug)]
-pub struct Linear {
+pub(crate) struct Linear {
     input: usize,
     output: usize,
     /// Whole panels.
@@ -56,7 +63,7 @@ pub struct Linear {
 
 /// Rows inside a longer buffer, `stride` numbers apart.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     /// The buffer.
     pub data: &'a [f32],
     /// Numbers between the beginnings of two rows.

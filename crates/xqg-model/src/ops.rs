@@ -6,6 +6,7 @@ use gemm::Parallelism;
 use pulp::Arch;
 
 use crate::config::Activation;
+use crate::kernel::fits;
 
 /// A row-major view of a matrix inside a longer buffer: element (i, j) lies at `i * stride + j`.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +23,8 @@ impl<'a> View<'a> {
 
     fn check(&self, rows: usize, columns: usize) {
         assert!(columns <= self.stride || rows <= 1, "rows do not overlap");
-        let end = rows.saturating_sub(1) * self.stride + columns;
-        assert!(rows == 0 || end <= self.data.len(), "a view lies inside its buffer");
+        let inside = fits(self.data.len(), rows, self.stride, columns);
+        assert!(inside, "a view lies inside its buffer");
     }
 }
 
