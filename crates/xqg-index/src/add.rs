@@ -168,8 +168,8 @@ fn row_map(index: &Path, manifest: &IndexManifest) -> Result<RowMap> {
     let mut map = RowMap::default();
     for number in manifest.units() {
         let first = number * manifest.plan.unit_rows;
-        for (i, passage) in Unit::new(index, number).read_passages()?.iter().enumerate() {
-            map.insert(&passage.docid, (first + i) as u32);
+        for (i, docid) in Unit::new(index, number).read_ids()?.lines().enumerate() {
+            map.insert(docid, (first + i) as u32);
         }
     }
     Ok(map)

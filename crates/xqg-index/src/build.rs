@@ -286,7 +286,9 @@ impl Work<'_> {
         let (mut map, mut unit_texts) = (RowMap::default(), Vec::new());
         for passage in file.by_ref() {
             let passage = passage?;
-            map.insert(&passage.docid, self.rows as u32);
+            if options.queries.is_some() {
+                map.insert(&passage.docid, self.rows as u32);
+            }
             self.rows += 1;
             unit_texts.push(passage);
             if unit_texts.len() == options.unit_rows {

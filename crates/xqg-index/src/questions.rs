@@ -21,7 +21,8 @@ use crate::unit::{Question, Unit};
 /// Bytes of questions kept in memory before they go to the units' files.
 const BUFFER_BYTES: usize = 64 << 20;
 
-/// From docid to row, by a 128-bit hash: about 40 bytes a passage, whatever the ids look like.
+/// From docid to row, by a 128-bit hash: 64 bytes a passage at most, whatever the
+/// ids look like.
 #[derive(Debug, Default)]
 pub struct RowMap(HashMap<u128, u32>);
 

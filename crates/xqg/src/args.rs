@@ -37,7 +37,8 @@ SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT as default of --shard.\n\
 Exit codes: 0 done, 1 failed, 2 used wrongly.")]
 pub struct Cli {
     /// Threads to work with [default: all cores]
-    #[arg(long, global = true, env = "RAYON_NUM_THREADS", value_parser = positive)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    #[arg(env = "RAYON_NUM_THREADS", value_parser = positive)]
     pub threads: Option<usize>,
     /// What to do
     #[command(subcommand)]
