@@ -194,14 +194,16 @@ fn show(index: &Index, opened: &Opened, queries: &[Query], asked: &Asked) -> Res
     Ok(())
 }
 
+/// Commands to copy, with the program as it was called.
 fn next_steps(folder: &Path) -> Result<()> {
     say("Next")?;
-    let f = folder.display();
+    let program = std::env::args().next().unwrap_or_else(|| "xqg".to_owned());
+    let (x, f) = (program, folder.display());
     output::line(format_args!(
-        "xqg search --index {f}/index --text \"Kuka keksi teremiinin?\" --explain\n\
-         xqg search --index {f}/index --queries {f}/queries.jsonl --out {f}/run.trec --sweep 0:0.6:0.1\n\
-         xqg evaluate --run {f}/run.share-0.2.trec --qrels {f}/qrels.tsv --queries {f}/queries.jsonl \
+        "{x} search --index {f}/index --text \"Kuka keksi teremiinin?\" --explain\n\
+         {x} search --index {f}/index --queries {f}/queries.jsonl --out {f}/run.trec --sweep 0:0.6:0.1\n\
+         {x} evaluate --run {f}/run.share-0.2.trec --qrels {f}/qrels.tsv --queries {f}/queries.jsonl \
          --measures RR@10,nDCG@10\n\
-         xqg index --model multilingual-e5-small --corpus YOURS.jsonl --queries QUESTIONS.jsonl --out INDEX"
+         {x} index --model multilingual-e5-small --corpus YOURS.jsonl --queries QUESTIONS.jsonl --out INDEX"
     ))
 }
