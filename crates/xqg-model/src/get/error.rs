@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::get::download::DownloadError;
 use crate::get::names::KNOWN_NAMES;
 
 /// Why a model could not be fetched.
@@ -107,14 +108,20 @@ pub enum GetError {
     },
     /// The model has no file of a kind that is needed.
     #[error(
-        "fetching `{name}`: expected {expected}, found none among its files\nhint: models that \
-         are only published for TensorFlow, Flax or ONNX cannot be used"
+        "fetching `{name}`: expected {expected}, found none among its files{}",
+        lacks_hint(expected)
     )]
     Lacks {
         /// The hub id.
         name: String,
         /// The missing file.
-        expected: &'static str,
+        expected: String,
+    },
+    /// The hub's client could not be made.
+    #[error("preparing to ask the hub: {source}")]
+    Client {
+        /// What the hub client met.
+        source: hf_hub::api::sync::ApiError,
     },
     /// A file could not be downloaded; what has arrived is kept.
     #[error(
@@ -123,8 +130,8 @@ pub enum GetError {
     Download {
         /// The file's path in the model.
         file: String,
-        /// What the hub client met.
-        source: hf_hub::api::sync::ApiError,
+        /// What went wrong on the way.
+        source: DownloadError,
     },
     /// A downloaded file is not the one the hub promised.
     #[error(
@@ -144,6 +151,26 @@ pub enum GetError {
     NotEmpty {
         /// The folder.
         folder: PathBuf,
+    },
+    /// The target is nothing that may be replaced, even by force.
+    #[error(
+        "writing {}: expected an empty folder or a model folder, which --force may replace, found \
+         something else\nhint: name another folder", path.display()
+    )]
+    NotReplaceable {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// The target holds what is to be copied, and would take it along when it is replaced.
+    #[error(
+        "writing {}: expected a folder apart from the source, found {} in it\nhint: name another \
+         folder", folder.display(), source_folder.display()
+    )]
+    HoldsSource {
+        /// The target.
+        folder: PathBuf,
+        /// The model folder, or the cache, inside it.
+        source_folder: PathBuf,
     },
     /// The operating system refused a read or write; its words name the file.
     #[error("fetching a model: {source}")]
@@ -208,6 +235,15 @@ impl GetError {
     /// Makes a [`GetError::Io`]; the error must name its file, as those of `fs_err` do.
     pub(super) fn io(source: io::Error) -> Self {
         Self::Io { source }
+    }
+}
+
+/// What helps when a model lacks a file.
+fn lacks_hint(expected: &str) -> &'static str {
+    if expected.starts_with("tokenizer") {
+        "\nhint: transformers' save_pretrained writes a tokenizer.json for models that lack one"
+    } else {
+        "\nhint: models that are only published for TensorFlow, Flax or ONNX cannot be used"
     }
 }
 

