@@ -208,9 +208,11 @@ fn a_hub_that_cannot_continue_is_asked_for_the_whole_file() {
 
 #[test]
 fn of_two_at_once_one_waits_and_finds_the_file_there() {
-    let pause = Some((WEIGHTS.to_string(), 1, Duration::from_millis(800)));
+    // Long enough that the second comes to the lock while the first is still at work.
+    let pause = Some((WEIGHTS.to_string(), 1, Duration::from_secs(3)));
     let (hub, folder) = (Hub::start(Model { pause, ..model() }), tempfile::tempdir().unwrap());
-    let options = options(&hub, folder.path());
+    let mut options = options(&hub, folder.path());
+    options.hub.read_timeout = Duration::from_secs(30);
     let mut waited = false;
     std::thread::scope(|scope| {
         let first = scope.spawn(|| quietly(&options));
