@@ -81,6 +81,27 @@ pub struct Encoder {
     spare: Mutex<Vec<Scratch>>,
 }
 
+/// What the weight files of a folder give.
+struct Weights {
+    network: Network,
+    dense: Vec<Dense>,
+    hash: String,
+    precision: Precision,
+}
+
+impl Weights {
+    fn open(recipe: &Recipe, config: Config, options: &EncoderOptions) -> Result<Self, ModelError> {
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let how = Arithmetic { isa, precision: options.precision };
+        let checkpoint = Checkpoint::open(&recipe.network)?;
+        let dense =
+            recipe.dense.iter().map(|m| open_dense(m, isa)).collect::<Result<Vec<_>, _>>()?;
+        let hash = weights_hash(&checkpoint, &dense, &config);
+        let network = Network::load(&checkpoint, config, how)?;
+        Ok(Self { network, dense, hash, precision: how.effective() })
+    }
+}
+
 impl Encoder {
     /// Opens a model folder: `config.json`, `tokenizer.json`, weights, sentence-transformers' files.
     ///
@@ -93,19 +114,18 @@ impl Encoder {
         let pooling = options.pooling.or(recipe.pooling);
         let pooling =
             pooling.ok_or_else(|| ModelError::NoPooling { path: folder.to_path_buf() })?;
-        let tokenizer = Tokenizer::open(&recipe.network)?;
-        let checkpoint = Checkpoint::open(&recipe.network)?;
         check_dense(&recipe, &config)?;
-        let isa = options.isa.unwrap_or_else(Isa::detect);
-        let dense =
-            recipe.dense.iter().map(|m| open_dense(m, isa)).collect::<Result<Vec<_>, _>>()?;
         let mut contract = contract(folder, &config, &recipe, options)?;
+        // The vocabulary and the weights take about as long to read, so they are read side by side.
+        let (tokenizer, weights) = rayon::join(
+            || Tokenizer::open(&recipe.network),
+            || Weights::open(&recipe, config, options),
+        );
+        let (tokenizer, Weights { network, dense, hash, precision }) = (tokenizer?, weights?);
         contract.pooling = pooling_name(pooling, &dense, contract.normalize);
         contract.tokenizer = tokenizer.hash().to_owned();
-        contract.weights = weights_hash(&checkpoint, &dense, &config);
-        let how = Arithmetic { isa, precision: options.precision };
-        contract.precision = how.effective().name().to_owned();
-        let network = Network::load(&checkpoint, config, how)?;
+        contract.weights = hash;
+        contract.precision = precision.name().to_owned();
         Ok(Self { tokenizer, network, pooling, dense, contract, spare: Mutex::default() })
     }
 
