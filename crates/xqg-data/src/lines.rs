@@ -105,11 +105,6 @@ impl<T> LineFile<T> {
         &self.bad
     }
 
-    /// The number of the line that was read last, from 1.
-    pub fn line(&self) -> u64 {
-        self.line
-    }
-
     /// Counts the line that was read last as bad, though it parsed: for checks that need more than
     /// the line. Where the policy is to stop, the file's end is then an error.
     pub fn reject(&mut self, mismatch: Mismatch) {

@@ -262,11 +262,6 @@ impl Matrix {
             }
         }
     }
-
-    /// The rows as they lie, without a copy; `None` for f16.
-    pub fn f32_rows(&self) -> Option<&[f32]> {
-        (self.dtype == Dtype::F32).then(|| bytemuck::cast_slice(self.mapped.data()))
-    }
 }
 
 /// Reads a column of counts.

@@ -115,7 +115,11 @@ pub struct LangSum<'a> {
 }
 
 /// The weighted sum or mean of the questions; zeros where there are none. Writes `out`.
-pub fn reduce_questions(parts: &[LangSum], reduce: Reduce, out: &mut [f32]) {
+pub fn reduce_questions<'a>(
+    parts: impl IntoIterator<Item = LangSum<'a>>,
+    reduce: Reduce,
+    out: &mut [f32],
+) {
     out.fill(0.0);
     let mut count = 0.0;
     for part in parts {
@@ -176,7 +180,7 @@ mod tests {
             let sum: Vec<f32> = q.iter().map(|x| x * times as f32).collect();
             let mut out = vec![9.0; 4];
             let part = LangSum { weight: 0.5, sum: &sum, count: times };
-            reduce_questions(&[part], Reduce::Mean, &mut out);
+            reduce_questions([part], Reduce::Mean, &mut out);
             for (a, b) in out.iter().zip(&q) {
                 prop_assert!((a - b).abs() < 1e-5);
             }

@@ -332,9 +332,9 @@ impl Scratch {
                 sum: sum(i),
                 count: counts[row],
             };
-            let parts: Vec<LangSum> = parts.iter().enumerate().map(lang_sum).collect();
+            let parts = parts.iter().enumerate().map(lang_sum);
             let out = &mut self.s[row * dim..][..dim];
-            reduce_questions(&parts, reduce, out);
+            reduce_questions(parts, reduce, out);
             let d = &self.d[row * dim..][..dim];
             self.lengths[row] = [dot(d, d), dot(d, out), dot(out, out)];
         }

@@ -144,7 +144,7 @@ impl Unit {
     /// When a number is not finite or the disk refuses.
     pub fn write_vectors(&self, dtype: Dtype, rows: usize, vectors: &[f32]) -> Result<()> {
         let dim = vectors.len().checked_div(rows).unwrap_or(0);
-        write_matrix(&self.vectors_path(), dtype, dim, &[vectors])
+        write_matrix(&self.vectors_path(), dtype, dim, vectors)
     }
 
     /// Opens the passages' embeddings.
@@ -172,7 +172,7 @@ impl Unit {
         questions: &[Question],
     ) -> Result<()> {
         let path = self.layer_path(layer, "sums.npy");
-        write_matrix(&path, dtype, sums.dim, &[&sums.to_f32()])?;
+        write_matrix(&path, dtype, sums.dim, &sums.to_f32())?;
         write_counts(&self.layer_path(layer, "counts.npy"), &sums.counts)?;
         let path = self.layer_path(layer, "jsonl");
         let mut file = PartialFile::create(&path)?;
@@ -252,13 +252,10 @@ fn read_lines<T>(path: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T
     Ok(all)
 }
 
-fn write_matrix(path: &Path, dtype: Dtype, dim: usize, blocks: &[&[f32]]) -> Result<()> {
-    let numbers: usize = blocks.iter().map(|b| b.len()).sum();
-    let rows = numbers.checked_div(dim).unwrap_or(0);
+fn write_matrix(path: &Path, dtype: Dtype, dim: usize, numbers: &[f32]) -> Result<()> {
+    let rows = numbers.len().checked_div(dim).unwrap_or(0);
     let mut writer = MatrixWriter::create(path, dtype, rows, dim)?;
-    for block in blocks {
-        writer.push(block)?;
-    }
+    writer.push(numbers)?;
     Ok(writer.commit()?)
 }
 

@@ -153,7 +153,7 @@ impl Collection {
             })
             .collect();
         let mut questions = vec![0.0; DIM];
-        reduce_questions(&parts, options.reduce, &mut questions);
+        reduce_questions(parts, options.reduce, &mut questions);
         fuse(&d, &questions, alpha, options.renormalize)
     }
 }

@@ -55,11 +55,6 @@ impl Tokenizer {
         &self.hash
     }
 
-    /// How many special tokens frame every text.
-    pub fn special_tokens(&self) -> usize {
-        self.special
-    }
-
     /// The tokens of each text, prefix first, cut to `max_tokens` special tokens included.
     ///
     /// # Errors
