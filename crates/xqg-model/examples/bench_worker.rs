@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use xqg_data::embeddings::Side;
 use xqg_data::npy::{Dtype, MatrixWriter};
+use xqg_kernel::isa::Isa;
 use xqg_model::encoder::{Encoder, EncoderOptions};
-use xqg_model::kernel::Isa;
 use xqg_model::linear::Precision;
 
 fn say(text: &str) {

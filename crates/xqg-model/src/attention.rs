@@ -2,8 +2,10 @@
 //! no padding and no mask; keys and values of a head are packed once and then multiplied by the same
 //! kernels as the linear layers.
 
-use crate::kernel::{Isa, Operands, product_f32, softmax_rows};
-use crate::ops::{Shape, View, matmul, matmul_transposed};
+use xqg_kernel::isa::Isa;
+use xqg_kernel::ops::{Shape, View, matmul, matmul_transposed};
+use xqg_kernel::product::{Operands, product_f32};
+use xqg_kernel::row::softmax_rows;
 
 /// Rows of scores that are made, normalised and used while they lie in the cache.
 const QUERY_BLOCK: usize = 48;

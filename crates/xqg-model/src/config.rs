@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use xqg_kernel::ops::Activation;
 
 use crate::error::ModelError;
 
@@ -17,16 +18,14 @@ pub enum Family {
     XlmRoberta,
 }
 
-/// The activation between the two halves of a feed-forward layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Activation {
-    /// Exact, by the error function.
+/// The published names of the activations.
+#[derive(Deserialize)]
+#[serde(remote = "Activation")]
+enum ActivationName {
     #[serde(rename = "gelu")]
     Gelu,
-    /// By a hyperbolic tangent (`gelu_new`, `gelu_pytorch_tanh`).
     #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
     GeluTanh,
-    /// max(x, 0).
     #[serde(rename = "relu")]
     Relu,
 }
@@ -50,6 +49,7 @@ pub struct Config {
     /// Rows of the token type embedding; only row 0 is used.
     pub type_vocab_size: usize,
     /// The activation.
+    #[serde(with = "ActivationName")]
     pub hidden_act: Activation,
     /// Added to the variance in layer norms.
     pub layer_norm_eps: f32,

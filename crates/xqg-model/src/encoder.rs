@@ -9,11 +9,12 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 use xqg_data::contract::EncoderContract;
 use xqg_data::embeddings::Side;
+use xqg_kernel::isa::Isa;
+use xqg_kernel::product::Quantised;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::kernel::{Isa, Quantised};
 use crate::linear::{Arithmetic, Linear, Precision, Rows};
 use crate::network::{Network, Scratch, States};
 use crate::recipe::{DenseActivation, DenseModule, Pooling, Recipe, known_prefixes};

@@ -3,8 +3,8 @@
 //!
 //! Nothing here knows an index or a measure. The way through: [`get`] fetches a folder,
 //! [`recipe`] and [`config`] read what it is, [`checkpoint`] its weights, [`tokenizer`] makes ids,
-//! `network` turns them into token states, and [`encoder`] into embeddings. [`kernel`] chooses the
-//! instruction set; only its choice is public, for the loops below trust their callers.
+//! `network` turns them into token states, and [`encoder`] into embeddings. The arithmetic is
+//! `xqg-kernel`'s.
 
 mod attention;
 pub mod checkpoint;
@@ -12,9 +12,7 @@ pub mod config;
 pub mod encoder;
 pub mod error;
 pub mod get;
-pub mod kernel;
 pub mod linear;
 mod network;
-mod ops;
 pub mod recipe;
 pub mod tokenizer;

@@ -1,10 +1,10 @@
 //! A linear layer, `y = x Wᵀ + b`, with its weights laid out for the machine: plain for the portable
 //! path, packed into panels for the kernels, or packed and quantised to 8 bits.
 
-use crate::kernel::{
-    Int8Panels, Isa, Operands, Quantised, product_f32, product_int8, quantise_rows,
-};
-use crate::ops::{Shape, View, add_rows, matmul_transposed};
+use xqg_kernel::isa::Isa;
+use xqg_kernel::ops::{Shape, View, add_rows, matmul_transposed};
+use xqg_kernel::product::{Int8Panels, Operands, Quantised, product_f32, product_int8};
+use xqg_kernel::row::quantise_rows;
 
 /// The arithmetic of the linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

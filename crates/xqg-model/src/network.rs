@@ -2,13 +2,15 @@
 //! batch without padding, all tokens end to end. One call is single-threaded and owns its scratch
 //! memory; the caller runs several at once.
 
+use xqg_kernel::ops::{Norm, norm_row};
+use xqg_kernel::product::Quantised;
+use xqg_kernel::row::{activate, norm_rows};
+
 use crate::attention::{AttentionScratch, Heads, grow};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::kernel::{Quantised, activate, norm_rows};
 use crate::linear::{Arithmetic, Linear, Rows};
-use crate::ops::{Norm, norm_row};
 
 #[derive(Debug)]
 struct Layer {

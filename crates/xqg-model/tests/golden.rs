@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use xqg_data::embeddings::Side;
+use xqg_kernel::isa::Isa;
 use xqg_model::encoder::{Encoder, EncoderOptions};
-use xqg_model::kernel::Isa;
 use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
 

@@ -5,8 +5,18 @@
 use gemm::Parallelism;
 use pulp::Arch;
 
-use crate::config::Activation;
-use crate::kernel::fits;
+use crate::product::fits;
+
+/// The activation between the two halves of a feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Exact, by the error function.
+    Gelu,
+    /// By a hyperbolic tangent.
+    GeluTanh,
+    /// max(x, 0).
+    Relu,
+}
 
 /// A row-major view of a matrix inside a longer buffer: element (i, j) lies at `i * stride + j`.
 #[derive(Debug, Clone, Copy)]

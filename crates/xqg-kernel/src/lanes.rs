@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 /// A register of `N` lanes.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// Number of lanes.
     const N: usize;
 

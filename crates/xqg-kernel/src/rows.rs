@@ -2,7 +2,7 @@
 //! once over a register of lanes; rows hold whole registers, which the callers see to. The formulas
 //! are those of [`crate::ops`], which these are tested against.
 
-use super::lanes::Lanes;
+use crate::lanes::Lanes;
 
 /// The exponential for x <= 0, zero below -87; see `ops::exp`.
 #[inline(always)]
@@ -28,7 +28,7 @@ unsafe fn exp<L: Lanes>(x: L) -> L {
 /// # Safety
 /// The instruction set is there.
 #[inline(always)]
-pub(super) unsafe fn gelu<L: Lanes>(numbers: &mut [f32]) {
+pub(crate) unsafe fn gelu<L: Lanes>(numbers: &mut [f32]) {
     for block in numbers.chunks_exact_mut(L::N) {
         // SAFETY: a block has `N` numbers; the caller vouches for the instruction set.
         unsafe {
@@ -52,7 +52,7 @@ pub(super) unsafe fn gelu<L: Lanes>(numbers: &mut [f32]) {
 /// # Safety
 /// The instruction set is there; the row holds whole registers.
 #[inline(always)]
-pub(super) unsafe fn softmax<L: Lanes>(row: &mut [f32], columns: usize, scale: f32) {
+pub(crate) unsafe fn softmax<L: Lanes>(row: &mut [f32], columns: usize, scale: f32) {
     row[columns..].fill(f32::MIN);
     // SAFETY: blocks have `N` numbers; the caller vouches for the instruction set.
     unsafe {
@@ -80,7 +80,7 @@ pub(super) unsafe fn softmax<L: Lanes>(row: &mut [f32], columns: usize, scale: f
 /// # Safety
 /// The instruction set is there; row, weight and bias have one length, of whole registers.
 #[inline(always)]
-pub(super) unsafe fn norm<L: Lanes>(row: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+pub(crate) unsafe fn norm<L: Lanes>(row: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
     let n = row.len() as f32;
     // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
     unsafe {
@@ -109,7 +109,7 @@ pub(super) unsafe fn norm<L: Lanes>(row: &mut [f32], weight: &[f32], bias: &[f32
 /// # Safety
 /// The instruction set is there; both rows have one length, of whole registers.
 #[inline(always)]
-pub(super) unsafe fn quantise<L: Lanes>(x: &[f32], out: &mut [u8]) -> (f32, i32) {
+pub(crate) unsafe fn quantise<L: Lanes>(x: &[f32], out: &mut [u8]) -> (f32, i32) {
     // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
     unsafe {
         let (mut low, mut high) = (L::splat(0.0), L::splat(0.0));
@@ -139,7 +139,7 @@ macro_rules! entry_points {
         /// # Safety
         /// The set is there; the buffer holds whole registers.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn gelu(numbers: &mut [f32]) {
+        pub(crate) unsafe fn gelu(numbers: &mut [f32]) {
             // SAFETY: passed on.
             unsafe { rows::gelu::<$register>(numbers) }
         }
@@ -149,7 +149,7 @@ macro_rules! entry_points {
         /// # Safety
         /// The set is there; a stride holds whole registers.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn softmax(
+        pub(crate) unsafe fn softmax(
             scores: &mut [f32],
             stride: usize,
             columns: usize,
@@ -166,7 +166,7 @@ macro_rules! entry_points {
         /// # Safety
         /// The set is there; weight and bias hold whole registers and are no longer than a stride.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn norm(data: &mut [f32], stride: usize, norm: &Norm) {
+        pub(crate) unsafe fn norm(data: &mut [f32], stride: usize, norm: &Norm) {
             for row in data.chunks_exact_mut(stride) {
                 let row = &mut row[..norm.weight.len()];
                 // SAFETY: passed on.
@@ -179,10 +179,10 @@ macro_rules! entry_points {
         /// # Safety
         /// The set is there; both rows have one length, of whole registers.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn quantise(x: &[f32], out: &mut [u8]) -> (f32, i32) {
+        pub(crate) unsafe fn quantise(x: &[f32], out: &mut [u8]) -> (f32, i32) {
             // SAFETY: passed on.
             unsafe { rows::quantise::<$register>(x, out) }
         }
     };
 }
-pub(super) use entry_points;
+pub(crate) use entry_points;

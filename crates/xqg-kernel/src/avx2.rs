@@ -4,8 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Int8Panels, Operands, Place, Quantised, rows};
 use crate::ops::Norm;
+use crate::product::{Int8Panels, Operands, Place, Quantised};
+use crate::rows;
 
 const PANEL: usize = 16;
 
@@ -14,7 +15,7 @@ const PANEL: usize = 16;
 /// # Safety
 /// AVX2 and FMA are there; all rows and columns of the tile lie inside their buffers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
     macro_rules! of {
         ($($m:literal)*) => {
             match place.rows {
@@ -80,7 +81,7 @@ unsafe fn store<const M: usize>(
 /// # Safety
 /// AVX2 and FMA are there; all rows and columns of the tile lie inside their buffers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_int8(
+pub(crate) unsafe fn tile_int8(
     k4: usize,
     factors: (&Quantised, &Int8Panels),
     o: &Operands,

@@ -3,8 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Int8Panels, Operands, Place, Quantised, rows};
 use crate::ops::Norm;
+use crate::product::{Int8Panels, Operands, Place, Quantised};
+use crate::rows;
 
 const PANEL: usize = 32;
 
@@ -13,7 +14,7 @@ const PANEL: usize = 32;
 /// # Safety
 /// AVX-512F is there; all rows and columns of the tile lie inside their buffers.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
     macro_rules! of {
         ($($m:literal)*) => {
             match place.rows {
@@ -79,7 +80,7 @@ unsafe fn store<const M: usize>(
 /// # Safety
 /// AVX-512F and VNNI are there; all rows and columns of the tile lie inside their buffers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn tile_int8(
+pub(crate) unsafe fn tile_int8(
     k4: usize,
     factors: (&Quantised, &Int8Panels),
     o: &Operands,

@@ -1,0 +1,183 @@
+//! Products of rows of activations with packed panels of weights, in f32 and in 8 bits.
+//!
+//! Every kernel multiplies a few rows of activations with one panel of packed weights. A result
+//! element is one chain of fused multiply-adds over k, in order, whatever the number of rows beside
+//! it: so a text's vector is the same bit for bit in any batch and on any number of threads.
+
+use crate::isa::{Isa, Set};
+#[cfg(target_arch = "x86_64")]
+use crate::{avx2, avx512};
+
+/// A product of activations and packed weights: `out = a · panels (+ bias) (+ residual)`.
+///
+/// Row i of `a` begins at `i * a_stride`, and likewise for the others. `panels` holds, one after
+/// the other, blocks of `k x panel` numbers. Rows of `out` are written in whole panels, so its
+/// stride and length leave room for the last one.
+#[derive(Debug, Clone, Copy)]
+pub struct Operands<'a> {
+    /// Rows of the left factor.
+    pub a: &'a [f32],
+    /// Numbers between the beginnings of two rows of `a`.
+    pub a_stride: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// The packed right factor.
+    pub panels: &'a [f32],
+    /// Added to each row: one number a column, whole panels.
+    pub bias: Option<&'a [f32]>,
+    /// Added element by element, with its stride.
+    pub residual: Option<(&'a [f32], usize)>,
+}
+
+/// Activations as unsigned 8-bit numbers: `x ≈ scale (q - zero)`, row by row.
+#[derive(Debug, Default)]
+pub struct Quantised {
+    /// `rows x k4` numbers, k rounded up to a multiple of 4.
+    pub values: Vec<u8>,
+    /// The scale of each row.
+    pub scales: Vec<f32>,
+    /// The zero of each row.
+    pub zeros: Vec<i32>,
+}
+
+/// Weights as signed 8-bit numbers in panels: `w ≈ scale q`, column by column.
+#[derive(Debug, Default)]
+pub struct Int8Panels {
+    /// Blocks of `k4 / 4 x panel x 4` numbers, one a panel.
+    pub values: Vec<i8>,
+    /// The scale of each column, whole panels.
+    pub scales: Vec<f32>,
+    /// The sum of each column's numbers: what a row's zero has to be corrected by.
+    pub sums: Vec<i32>,
+}
+
+/// Rows that kernels of this set take at once.
+fn tile_rows(isa: Isa) -> usize {
+    if isa.0 == Set::Avx512Vnni { 12 } else { 6 }
+}
+
+/// Rows whose panels are reused while they lie in the cache.
+const ROW_BLOCK: usize = 96;
+
+/// Multiplies in f32 with the kernels of a set.
+///
+/// # Panics
+/// When a buffer is shorter than the shapes say, or the set is the portable one.
+pub fn product_f32(isa: Isa, rows: usize, o: Operands, out: &mut [f32], out_stride: usize) {
+    let panel = isa.panel();
+    let panels = o.panels.len() / (o.k * panel).max(1);
+    check(rows, panels * panel, &o, out, out_stride);
+    for start in (0..rows).step_by(ROW_BLOCK) {
+        let end = rows.min(start + ROW_BLOCK);
+        for p in 0..panels {
+            for row in (start..end).step_by(tile_rows(isa)) {
+                let m = tile_rows(isa).min(end - row);
+                let place = Place { row, column: p * panel, rows: m, out_stride };
+                tile_f32(isa, &o, &o.panels[p * o.k * panel..], place, out);
+            }
+        }
+    }
+}
+
+/// Where a tile lies in the result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub row: usize,
+    pub column: usize,
+    pub rows: usize,
+    pub out_stride: usize,
+}
+
+fn check(rows: usize, columns: usize, o: &Operands, out: &[f32], out_stride: usize) {
+    assert!(fits(o.a.len(), rows, o.a_stride, o.k), "the left factor has all its rows");
+    assert!(fits(out.len(), rows, out_stride, columns), "the result has room for whole panels");
+    assert!(o.bias.is_none_or(|b| b.len() >= columns), "the bias has whole panels");
+    let whole = o.residual.is_none_or(|(r, stride)| fits(r.len(), rows, stride, columns));
+    assert!(whole, "the residual has whole panels");
+}
+
+/// Whether rows of `width` numbers, `stride` apart, lie inside a buffer of that length.
+pub fn fits(length: usize, rows: usize, stride: usize, width: usize) -> bool {
+    let end = rows.checked_sub(1).map_or(Some(0), |last| last.checked_mul(stride));
+    rows == 0 || end.and_then(|end| end.checked_add(width)).is_some_and(|end| end <= length)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn tile_f32(isa: Isa, o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+    // SAFETY: `product_f32` has checked all buffers against the shapes, and an `Isa` of another
+    // set than the portable one is only made where the machine has it.
+    unsafe {
+        match isa.0 {
+            Set::Avx512Vnni => avx512::tile_f32(o, panel, place, out),
+            Set::Avx2 => avx2::tile_f32(o, panel, place, out),
+            Set::Portable => unreachable!("the portable path has no tiles"),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn tile_f32(_: Isa, _: &Operands, _: &[f32], _: Place, _: &mut [f32]) {
+    unreachable!("the portable path has no tiles")
+}
+
+/// Multiplies 8-bit activations with 8-bit weights and scales the result back to f32.
+///
+/// # Panics
+/// When a buffer is shorter than the shapes say, or the set is the portable one.
+pub fn product_int8(
+    isa: Isa,
+    (rows, k4): (usize, usize),
+    a: &Quantised,
+    w: &Int8Panels,
+    o: Operands,
+    (out, out_stride): (&mut [f32], usize),
+) {
+    let panel = isa.panel();
+    let panels = w.scales.len() / panel;
+    check(rows, panels * panel, &Operands { a: &[], a_stride: 0, k: 0, ..o }, out, out_stride);
+    assert!(k4.is_multiple_of(4), "four activations a step");
+    assert!(fits(a.values.len(), rows, k4, k4) && a.scales.len() >= rows && a.zeros.len() >= rows);
+    assert!(fits(w.values.len(), panels * panel, k4, k4) && w.sums.len() >= panels * panel);
+    for start in (0..rows).step_by(ROW_BLOCK) {
+        let end = rows.min(start + ROW_BLOCK);
+        for p in 0..panels {
+            for row in (start..end).step_by(tile_rows(isa)) {
+                let m = tile_rows(isa).min(end - row);
+                let place = Place { row, column: p * panel, rows: m, out_stride };
+                tile_int8(isa, k4, (a, w), &o, place, out);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn tile_int8(
+    isa: Isa,
+    k4: usize,
+    factors: (&Quantised, &Int8Panels),
+    o: &Operands,
+    place: Place,
+    out: &mut [f32],
+) {
+    // SAFETY: `product_int8` has checked all buffers against the shapes, and an `Isa` of another
+    // set than the portable one is only made where the machine has it.
+    unsafe {
+        match isa.0 {
+            Set::Avx512Vnni => avx512::tile_int8(k4, factors, o, place, out),
+            Set::Avx2 => avx2::tile_int8(k4, factors, o, place, out),
+            Set::Portable => unreachable!("the portable path has no tiles"),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn tile_int8(
+    _: Isa,
+    _: usize,
+    _: (&Quantised, &Int8Panels),
+    _: &Operands,
+    _: Place,
+    _: &mut [f32],
+) {
+    unreachable!("the portable path has no tiles")
+}
