@@ -64,6 +64,11 @@ impl Isa {
         if self.0 == Set::Avx2 { 63.0 } else { 127.0 }
     }
 
+    /// Whether its 8-bit dot product takes all 8 bits of both sides without saturating.
+    pub fn has_wide_dot(self) -> bool {
+        self.0 == Set::Avx512Vnni
+    }
+
     /// Columns of a panel of packed weights; 1 where nothing is packed.
     pub fn panel(self) -> usize {
         match self.0 {

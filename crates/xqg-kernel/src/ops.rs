@@ -117,27 +117,14 @@ pub fn activate(numbers: &mut [f32], activation: Activation) {
     );
 }
 
-/// Quantises one row to 0..=255; returns scale and zero.
-pub fn quantise_row(x: &[f32], out: &mut [u8]) -> (f32, i32) {
-    let (mut low, mut high) = ([0f32; 16], [0f32; 16]);
-    let chunks = x.chunks_exact(16);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for i in 0..16 {
-            low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
-            high[i] = if chunk[i] > high[i] { chunk[i] } else { high[i] };
-        }
-    }
-    let low = low.iter().chain(rest).fold(0f32, |m, &v| m.min(v));
-    let high = high.iter().chain(rest).fold(0f32, |m, &v| m.max(v));
-    let scale = ((high - low) / 254.0).max(f32::MIN_POSITIVE);
+/// Quantises one row to whole levels from 0 to `steps + 1`; returns scale and zero.
+pub fn quantise_row(x: &[f32], steps: f32, out: &mut [u8]) -> (f32, i32) {
+    let low = x.iter().copied().fold(0f32, f32::min);
+    let high = x.iter().copied().fold(0f32, f32::max);
+    let scale = ((high - low) / steps).max(f32::MIN_POSITIVE);
     let (inverse, zero) = (1.0 / scale, (-low / scale).round());
     for (q, v) in out.iter_mut().zip(x) {
-        let level = v * inverse + zero;
-        let level = if level > 0.0 { level } else { 0.0 };
-        let level = if level < 255.0 { level } else { 255.0 };
-        // Adding 2^23 leaves the rounded level in the lowest bits.
-        *q = (level + 8_388_608.0).to_bits() as u8;
+        *q = (v * inverse + zero).round().clamp(0.0, steps + 1.0) as u8;
     }
     (scale, zero as i32)
 }

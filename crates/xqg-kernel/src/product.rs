@@ -38,6 +38,8 @@ pub struct Quantised {
     pub scales: Vec<f32>,
     /// The zero of each row.
     pub zeros: Vec<i32>,
+    /// Whether all numbers lie below 128, so that a kernel may add more of them in 16 bits.
+    pub narrow: bool,
 }
 
 /// Weights as signed 8-bit numbers in panels: `w ≈ scale q`, column by column.

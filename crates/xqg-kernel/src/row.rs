@@ -49,16 +49,18 @@ pub fn norm_rows(isa: Isa, data: &mut [f32], stride: usize, norm: &Norm) {
     by_set!(isa, fits, norm(data, stride, norm), ops::norm_rows(data, stride, norm));
 }
 
-/// Quantises rows of `k` numbers, `stride` apart, to 8 bits: a scale and a zero for each row, and
-/// `k` rounded up to a multiple of 4, which is returned; what is added multiplies zero weights.
+/// Quantises rows of `k` numbers, `stride` apart, to whole levels from 0 to `steps + 1` (254 or 126
+/// steps): a scale and a zero for each row. Returns k rounded up to a multiple of 4; what is added
+/// multiplies zero weights.
 pub fn quantise_rows(
     isa: Isa,
     (rows, k): (usize, usize),
-    x: &[f32],
-    stride: usize,
+    (x, stride): (&[f32], usize),
+    steps: f32,
     out: &mut Quantised,
 ) -> usize {
     let k4 = k.next_multiple_of(4);
+    out.narrow = steps + 1.0 < 128.0;
     out.values.resize(out.values.len().max(rows * k4), 0);
     out.scales.resize(out.scales.len().max(rows), 0.0);
     out.zeros.resize(out.zeros.len().max(rows), 0);
@@ -66,7 +68,7 @@ pub fn quantise_rows(
     for i in 0..rows {
         let (from, to) = (&x[i * stride..][..k], &mut out.values[i * k4..][..k]);
         (out.scales[i], out.zeros[i]) =
-            by_set!(isa, fits, quantise(from, to), ops::quantise_row(from, to));
+            by_set!(isa, fits, quantise(from, steps, to), ops::quantise_row(from, steps, to));
     }
     k4
 }
@@ -83,7 +85,9 @@ mod tests {
     proptest! {
         #[test]
         fn row_kernels_equal_the_portable_functions(
-            values in proptest::collection::vec(-9f32..9.0, 96), columns in 1usize..33
+            values in proptest::collection::vec(-9f32..9.0, 96),
+            columns in 1usize..33,
+            steps in prop_oneof![Just(254f32), Just(126.0)],
         ) {
             for isa in Isa::available() {
                 let (mut ours, mut plain) = (values.clone(), values.clone());
@@ -105,8 +109,9 @@ mod tests {
                 prop_assert!(close(&ours, &plain, 1e-4), "{isa:?} norm");
 
                 let mut bytes = Quantised::default();
-                quantise_rows(isa, (2, 48), &values, 48, &mut bytes);
+                quantise_rows(isa, (2, 48), (&values, 48), steps, &mut bytes);
                 for (i, &x) in values.iter().enumerate() {
+                    prop_assert!(f32::from(bytes.values[i]) <= steps + 1.0);
                     let (scale, zero) = (bytes.scales[i / 48], bytes.zeros[i / 48]);
                     let back = scale * (i32::from(bytes.values[i]) - zero) as f32;
                     prop_assert!((back - x).abs() <= scale * 1.01, "{isa:?} quantise");

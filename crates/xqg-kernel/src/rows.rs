@@ -104,12 +104,12 @@ pub(crate) unsafe fn norm<L: Lanes>(row: &mut [f32], weight: &[f32], bias: &[f32
     }
 }
 
-/// Quantises a row to bytes; returns scale and zero. See `ops::quantise_rows`.
+/// Quantises a row; returns scale and zero. See `ops::quantise_row`.
 ///
 /// # Safety
 /// The instruction set is there; both rows have one length, of whole registers.
 #[inline(always)]
-pub(crate) unsafe fn quantise<L: Lanes>(x: &[f32], out: &mut [u8]) -> (f32, i32) {
+pub(crate) unsafe fn quantise<L: Lanes>(x: &[f32], steps: f32, out: &mut [u8]) -> (f32, i32) {
     // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
     unsafe {
         let (mut low, mut high) = (L::splat(0.0), L::splat(0.0));
@@ -119,10 +119,10 @@ pub(crate) unsafe fn quantise<L: Lanes>(x: &[f32], out: &mut [u8]) -> (f32, i32)
         }
         let low = low.to_array()[..L::N].iter().fold(0f32, |m, &v| m.min(v));
         let high = high.to_array()[..L::N].iter().fold(0f32, |m, &v| m.max(v));
-        let scale = ((high - low) / 254.0).max(f32::MIN_POSITIVE);
+        let scale = ((high - low) / steps).max(f32::MIN_POSITIVE);
         let zero = (-low / scale).round();
         let (inverse, shift) = (L::splat(1.0 / scale), L::splat(zero));
-        let (least, most) = (L::splat(0.0), L::splat(255.0));
+        let (least, most) = (L::splat(0.0), L::splat(steps + 1.0));
         for (block, to) in x.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {
             let level = L::load(block.as_ptr()).mul_add(inverse, shift);
             level.max(least).min(most).store_bytes(to.as_mut_ptr());
@@ -177,11 +177,11 @@ macro_rules! entry_points {
         /// Quantises one row; returns scale and zero.
         ///
         /// # Safety
-        /// The set is there; both rows have one length, of whole registers.
+        /// The set is there; row and result have one length, of whole registers.
         #[target_feature(enable = $features)]
-        pub(crate) unsafe fn quantise(x: &[f32], out: &mut [u8]) -> (f32, i32) {
+        pub(crate) unsafe fn quantise(x: &[f32], steps: f32, out: &mut [u8]) -> (f32, i32) {
             // SAFETY: passed on.
-            unsafe { rows::quantise::<$register>(x, out) }
+            unsafe { rows::quantise::<$register>(x, steps, out) }
         }
     };
 }

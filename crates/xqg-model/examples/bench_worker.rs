@@ -1,6 +1,6 @@
 //! Our side of `bench/encode`: an encoder that stays loaded and encodes the same texts each time it
-//! is asked. `bench_worker PRECISION MODEL_DIR TEXTS THREADS MAX_TOKENS`, where PRECISION is f32 or int8
-//! and may end in `-avx2` or `-portable` to use less than the machine has; see `bench/encode/worker.py`
+//! is asked. `bench_worker PRECISION MODEL_DIR TEXTS THREADS MAX_TOKENS`, where PRECISION is f32, int8
+//! or int8-fast and may end in `@avx2` or `@portable` to use less than the machine has; see `bench/encode/worker.py`
 //! for what it reads and prints. Texts are taken as they are: their prefix is part of them.
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a measuring program of ours, not the product
 
@@ -26,10 +26,13 @@ fn main() {
     };
     let threads = threads.parse().unwrap();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
-    let set = precision.split_once('-').map(|(_, set)| set);
-    let isa = set.map(|name| Isa::named(name).expect("a set that this machine has"));
+    let (precision, set) = precision.split_once('@').unwrap_or((precision, ""));
+    let isa = match set {
+        "" => None,
+        name => Some(Isa::named(name).expect("a set that this machine has")),
+    };
     let options = EncoderOptions {
-        precision: if precision.starts_with("int8") { Precision::Int8 } else { Precision::F32 },
+        precision: Precision::named(precision).expect("f32, int8 or int8-fast"),
         isa,
         query_prefix: Some(String::new()),
         query_max_tokens: Some(tokens.parse().unwrap()),

@@ -148,6 +148,8 @@ pub enum PrecisionArg {
     F32,
     /// 8-bit weights and activations, sums in 32 bits
     Int8,
+    /// The same with 7-bit activations where there is only AVX2; elsewhere it is int8
+    Int8Fast,
 }
 
 /// Pooling by name.

@@ -10,6 +10,7 @@ use xqg_data::npy::Dtype;
 use xqg_index::build::{Encode, EncodeTexts, Vectors};
 use xqg_index::manifest::IndexManifest;
 use xqg_index::progress::{Progress, Stage};
+use xqg_kernel::isa::Isa;
 use xqg_model::encoder::{Encoder, EncoderOptions};
 use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
@@ -42,8 +43,9 @@ pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
         precision: match args.precision {
             PrecisionArg::F32 => Precision::F32,
             PrecisionArg::Int8 => Precision::Int8,
+            PrecisionArg::Int8Fast => Precision::Int8Fast,
         },
-        isa: None,
+        isa: instruction_set()?,
     };
     open_with(name, &options)
 }
@@ -69,7 +71,8 @@ pub fn open_for(manifest: &IndexManifest, model: Option<&str>, what: &str) -> Re
             remembered.display()
         ),
     };
-    let opened = open_with(&name, &options_of(contract))?;
+    let options = EncoderOptions { isa: instruction_set()?, ..options_of(contract) };
+    let opened = open_with(&name, &options)?;
     contract.check(opened.encoder.contract(), what)?;
     Ok(opened)
 }
@@ -84,11 +87,18 @@ fn options_of(contract: &EncoderContract) -> EncoderOptions {
         passage_prefix: Some(contract.passage_prefix.clone()),
         query_max_tokens: Some(contract.query_max_tokens),
         passage_max_tokens: Some(contract.passage_max_tokens),
-        precision: match contract.precision.as_str() {
-            "int8" => Precision::Int8,
-            _ => Precision::F32,
-        },
+        precision: Precision::named(&contract.precision).unwrap_or_default(),
         isa: None,
+    }
+}
+
+/// The instruction set that the environment names, to try what another machine would do.
+fn instruction_set() -> Result<Option<Isa>> {
+    let Ok(name) = std::env::var("XQG_ISA") else { return Ok(None) };
+    let known: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
+    match Isa::named(&name) {
+        Some(isa) => Ok(Some(isa)),
+        None => bail!("XQG_ISA: expected one of {}, found `{name}`", known.join(", ")),
     }
 }
 
