@@ -15,12 +15,12 @@ const PANEL: usize = 16;
 /// # Safety
 /// AVX2 and FMA are there; all rows and columns of the tile lie inside their buffers.
 #[target_feature(enable = "avx2,fma")]
-pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place) {
     macro_rules! of {
         ($($m:literal)*) => {
             match place.rows {
                 // SAFETY: passed on from the caller.
-                $($m => unsafe { rows_f32::<$m>(o, panel, place, out) },)*
+                $($m => unsafe { rows_f32::<$m>(o, panel, place) },)*
                 _ => unreachable!("a tile has 1 to 6 rows"),
             }
         };
@@ -29,7 +29,7 @@ pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &m
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows_f32<const M: usize>(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+unsafe fn rows_f32<const M: usize>(o: &Operands, panel: &[f32], place: Place) {
     // SAFETY: the caller vouches for rows, columns and k of all buffers.
     unsafe {
         let a = o.a.as_ptr().add(place.row * o.a_stride);
@@ -44,19 +44,14 @@ unsafe fn rows_f32<const M: usize>(o: &Operands, panel: &[f32], place: Place, ou
             }
             b = b.add(PANEL);
         }
-        store(sums, o, place, out);
+        store(sums, o, place);
     }
 }
 
 /// Adds bias and residual and stores the rows.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn store<const M: usize>(
-    sums: [[__m256; 2]; M],
-    o: &Operands,
-    place: Place,
-    out: &mut [f32],
-) {
+unsafe fn store<const M: usize>(sums: [[__m256; 2]; M], o: &Operands, place: Place) {
     for (i, sum) in sums.into_iter().enumerate() {
         for (half, mut v) in sum.into_iter().enumerate() {
             let column = place.column + half * 8;
@@ -69,7 +64,7 @@ unsafe fn store<const M: usize>(
                     let at = residual.as_ptr().add((place.row + i) * stride + column);
                     v = _mm256_add_ps(v, _mm256_loadu_ps(at));
                 }
-                let at = out.as_mut_ptr().add((place.row + i) * place.out_stride + column);
+                let at = place.out.add((place.row + i) * place.out_stride + column);
                 _mm256_storeu_ps(at, v);
             }
         }
@@ -86,7 +81,6 @@ pub(crate) unsafe fn tile_int8(
     factors: (&Quantised, &Int8Panels),
     o: &Operands,
     place: Place,
-    out: &mut [f32],
 ) {
     macro_rules! of {
         ($($m:literal)*) => {
@@ -97,7 +91,7 @@ pub(crate) unsafe fn tile_int8(
                         true => narrow_sums::<$m>(k4, factors, place),
                         false => wide_sums::<$m>(k4, factors, place),
                     };
-                    scale_sums(sums, factors, o, place, out)
+                    scale_sums(sums, factors, o, place)
                 },)*
                 _ => unreachable!("a tile has 1 to 6 rows"),
             }
@@ -190,7 +184,6 @@ unsafe fn scale_sums<const M: usize>(
     (a, w): (&Quantised, &Int8Panels),
     o: &Operands,
     place: Place,
-    out: &mut [f32],
 ) {
     // SAFETY: the caller vouches for rows and columns of all buffers.
     unsafe {
@@ -206,7 +199,7 @@ unsafe fn scale_sums<const M: usize>(
                 to[half] = _mm256_mul_ps(_mm256_cvtepi32_ps(whole), scale);
             }
         }
-        store(scaled, o, place, out);
+        store(scaled, o, place);
     }
 }
 

@@ -14,12 +14,12 @@ const PANEL: usize = 32;
 /// # Safety
 /// AVX-512F is there; all rows and columns of the tile lie inside their buffers.
 #[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place) {
     macro_rules! of {
         ($($m:literal)*) => {
             match place.rows {
                 // SAFETY: passed on from the caller.
-                $($m => unsafe { rows_f32::<$m>(o, panel, place, out) },)*
+                $($m => unsafe { rows_f32::<$m>(o, panel, place) },)*
                 _ => unreachable!("a tile has 1 to 12 rows"),
             }
         };
@@ -28,7 +28,7 @@ pub(crate) unsafe fn tile_f32(o: &Operands, panel: &[f32], place: Place, out: &m
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn rows_f32<const M: usize>(o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+unsafe fn rows_f32<const M: usize>(o: &Operands, panel: &[f32], place: Place) {
     // SAFETY: the caller vouches for rows, columns and k of all buffers.
     unsafe {
         let a = o.a.as_ptr().add(place.row * o.a_stride);
@@ -43,19 +43,14 @@ unsafe fn rows_f32<const M: usize>(o: &Operands, panel: &[f32], place: Place, ou
             }
             b = b.add(PANEL);
         }
-        store(sums, o, place, out);
+        store(sums, o, place);
     }
 }
 
 /// Adds bias and residual and stores the rows.
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn store<const M: usize>(
-    sums: [[__m512; 2]; M],
-    o: &Operands,
-    place: Place,
-    out: &mut [f32],
-) {
+unsafe fn store<const M: usize>(sums: [[__m512; 2]; M], o: &Operands, place: Place) {
     for (i, sum) in sums.into_iter().enumerate() {
         for (half, mut v) in sum.into_iter().enumerate() {
             let column = place.column + half * 16;
@@ -68,7 +63,7 @@ unsafe fn store<const M: usize>(
                     let at = residual.as_ptr().add((place.row + i) * stride + column);
                     v = _mm512_add_ps(v, _mm512_loadu_ps(at));
                 }
-                let at = out.as_mut_ptr().add((place.row + i) * place.out_stride + column);
+                let at = place.out.add((place.row + i) * place.out_stride + column);
                 _mm512_storeu_ps(at, v);
             }
         }
@@ -85,13 +80,12 @@ pub(crate) unsafe fn tile_int8(
     factors: (&Quantised, &Int8Panels),
     o: &Operands,
     place: Place,
-    out: &mut [f32],
 ) {
     macro_rules! of {
         ($($m:literal)*) => {
             match place.rows {
                 // SAFETY: passed on from the caller.
-                $($m => unsafe { rows_int8::<$m>(k4, factors, o, place, out) },)*
+                $($m => unsafe { rows_int8::<$m>(k4, factors, o, place) },)*
                 _ => unreachable!("a tile has 1 to 12 rows"),
             }
         };
@@ -105,7 +99,6 @@ unsafe fn rows_int8<const M: usize>(
     (a, w): (&Quantised, &Int8Panels),
     o: &Operands,
     place: Place,
-    out: &mut [f32],
 ) {
     // SAFETY: the caller vouches for rows, columns and k of all buffers.
     unsafe {
@@ -135,7 +128,7 @@ unsafe fn rows_int8<const M: usize>(
                 to[half] = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
             }
         }
-        store(scaled, o, place, out);
+        store(scaled, o, place);
     }
 }
 

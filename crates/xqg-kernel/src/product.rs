@@ -5,6 +5,8 @@
 //! it: so a text's vector is the same bit for bit in any batch and on any number of threads.
 
 use crate::isa::{Isa, Set};
+use rayon::prelude::*;
+
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};
 
@@ -43,14 +45,14 @@ pub struct Quantised {
 }
 
 /// Weights as signed 8-bit numbers in panels: `w ≈ scale q`, column by column.
-#[derive(Debug, Default)]
-pub struct Int8Panels {
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Panels<'a> {
     /// Blocks of `k4 / 4 x panel x 4` numbers, one a panel.
-    pub values: Vec<i8>,
+    pub values: &'a [i8],
     /// The scale of each column, whole panels.
-    pub scales: Vec<f32>,
+    pub scales: &'a [f32],
     /// The sum of each column's numbers: what a row's zero has to be corrected by.
-    pub sums: Vec<i32>,
+    pub sums: &'a [i32],
 }
 
 /// Rows that kernels of this set take at once.
@@ -61,24 +63,67 @@ fn tile_rows(isa: Isa) -> usize {
 /// Rows whose panels are reused while they lie in the cache.
 const ROW_BLOCK: usize = 96;
 
-/// Multiplies in f32 with the kernels of a set.
+/// Multiplies in f32 with the kernels of a set. A `team` of more than one divides the columns between
+/// as many threads of the current pool: for one text alone, for which a batch has no second.
 ///
 /// # Panics
 /// When a buffer is shorter than the shapes say, or the set is the portable one.
-pub fn product_f32(isa: Isa, rows: usize, o: Operands, out: &mut [f32], out_stride: usize) {
+pub fn product_f32(
+    isa: Isa,
+    rows: usize,
+    o: Operands,
+    (out, out_stride): (&mut [f32], usize),
+    team: usize,
+) {
     let panel = isa.panel();
     let panels = o.panels.len() / (o.k * panel).max(1);
     check(rows, panels * panel, &o, out, out_stride);
-    for start in (0..rows).step_by(ROW_BLOCK) {
-        let end = rows.min(start + ROW_BLOCK);
-        for p in 0..panels {
-            for row in (start..end).step_by(tile_rows(isa)) {
-                let m = tile_rows(isa).min(end - row);
-                let place = Place { row, column: p * panel, rows: m, out_stride };
-                tile_f32(isa, &o, &o.panels[p * o.k * panel..], place, out);
+    let out = Result2d { at: out.as_mut_ptr(), stride: out_stride };
+    each_tile(isa, rows, panels, team, out, |p, place| {
+        tile_f32(isa, &o, &o.panels[p * o.k * panel..], place);
+    });
+}
+
+/// The result's memory, which tiles of one product write at places of their own.
+#[derive(Clone, Copy)]
+struct Result2d {
+    at: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: the pointer comes from a slice that the product borrows mutably for its whole time, and no
+// two tiles write the same number of it.
+unsafe impl Send for Result2d {}
+// SAFETY: as above.
+unsafe impl Sync for Result2d {}
+
+/// Calls a kernel for every tile of a result, panels divided between the team's threads.
+fn each_tile(
+    isa: Isa,
+    rows: usize,
+    panels: usize,
+    team: usize,
+    out: Result2d,
+    tile: impl Fn(usize, Place) + Sync,
+) {
+    let some = |from: usize, to: usize| {
+        for start in (0..rows).step_by(ROW_BLOCK) {
+            let end = rows.min(start + ROW_BLOCK);
+            for p in from..to {
+                for row in (start..end).step_by(tile_rows(isa)) {
+                    let (m, column) = (tile_rows(isa).min(end - row), p * isa.panel());
+                    let Result2d { at, stride } = { out };
+                    tile(p, Place { row, column, rows: m, out: at, out_stride: stride });
+                }
             }
         }
+    };
+    let team = team.min(panels / 2).max(1);
+    if team == 1 {
+        return some(0, panels);
     }
+    let part = |i: usize| some(panels * i / team, panels * (i + 1) / team);
+    (0..team).into_par_iter().with_max_len(1).for_each(part);
 }
 
 /// Where a tile lies in the result.
@@ -87,6 +132,8 @@ pub(crate) struct Place {
     pub row: usize,
     pub column: usize,
     pub rows: usize,
+    /// The result's first number.
+    pub out: *mut f32,
     pub out_stride: usize,
 }
 
@@ -105,34 +152,35 @@ pub fn fits(length: usize, rows: usize, stride: usize, width: usize) -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn tile_f32(isa: Isa, o: &Operands, panel: &[f32], place: Place, out: &mut [f32]) {
+fn tile_f32(isa: Isa, o: &Operands, panel: &[f32], place: Place) {
     // SAFETY: `product_f32` has checked all buffers against the shapes, and an `Isa` of another
     // set than the portable one is only made where the machine has it.
     unsafe {
         match isa.0 {
-            Set::Avx512Vnni => avx512::tile_f32(o, panel, place, out),
-            Set::Avx2 => avx2::tile_f32(o, panel, place, out),
+            Set::Avx512Vnni => avx512::tile_f32(o, panel, place),
+            Set::Avx2 => avx2::tile_f32(o, panel, place),
             Set::Portable => unreachable!("the portable path has no tiles"),
         }
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn tile_f32(_: Isa, _: &Operands, _: &[f32], _: Place, _: &mut [f32]) {
+fn tile_f32(_: Isa, _: &Operands, _: &[f32], _: Place) {
     unreachable!("the portable path has no tiles")
 }
 
-/// Multiplies 8-bit activations with 8-bit weights and scales the result back to f32.
+/// Multiplies 8-bit activations with 8-bit weights and scales the result back to f32; the team is
+/// that of [`product_f32`].
 ///
 /// # Panics
 /// When a buffer is shorter than the shapes say, or the set is the portable one.
 pub fn product_int8(
     isa: Isa,
     (rows, k4): (usize, usize),
-    a: &Quantised,
-    w: &Int8Panels,
+    (a, w): (&Quantised, &Int8Panels),
     o: Operands,
     (out, out_stride): (&mut [f32], usize),
+    team: usize,
 ) {
     let panel = isa.panel();
     let panels = w.scales.len() / panel;
@@ -140,46 +188,24 @@ pub fn product_int8(
     assert!(k4.is_multiple_of(4), "four activations a step");
     assert!(fits(a.values.len(), rows, k4, k4) && a.scales.len() >= rows && a.zeros.len() >= rows);
     assert!(fits(w.values.len(), panels * panel, k4, k4) && w.sums.len() >= panels * panel);
-    for start in (0..rows).step_by(ROW_BLOCK) {
-        let end = rows.min(start + ROW_BLOCK);
-        for p in 0..panels {
-            for row in (start..end).step_by(tile_rows(isa)) {
-                let m = tile_rows(isa).min(end - row);
-                let place = Place { row, column: p * panel, rows: m, out_stride };
-                tile_int8(isa, k4, (a, w), &o, place, out);
-            }
-        }
-    }
+    let out = Result2d { at: out.as_mut_ptr(), stride: out_stride };
+    each_tile(isa, rows, panels, team, out, |_, place| tile_int8(isa, k4, (a, w), &o, place));
 }
 
 #[cfg(target_arch = "x86_64")]
-fn tile_int8(
-    isa: Isa,
-    k4: usize,
-    factors: (&Quantised, &Int8Panels),
-    o: &Operands,
-    place: Place,
-    out: &mut [f32],
-) {
+fn tile_int8(isa: Isa, k4: usize, factors: (&Quantised, &Int8Panels), o: &Operands, place: Place) {
     // SAFETY: `product_int8` has checked all buffers against the shapes, and an `Isa` of another
     // set than the portable one is only made where the machine has it.
     unsafe {
         match isa.0 {
-            Set::Avx512Vnni => avx512::tile_int8(k4, factors, o, place, out),
-            Set::Avx2 => avx2::tile_int8(k4, factors, o, place, out),
+            Set::Avx512Vnni => avx512::tile_int8(k4, factors, o, place),
+            Set::Avx2 => avx2::tile_int8(k4, factors, o, place),
             Set::Portable => unreachable!("the portable path has no tiles"),
         }
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn tile_int8(
-    _: Isa,
-    _: usize,
-    _: (&Quantised, &Int8Panels),
-    _: &Operands,
-    _: Place,
-    _: &mut [f32],
-) {
+fn tile_int8(_: Isa, _: usize, _: (&Quantised, &Int8Panels), _: &Operands, _: Place) {
     unreachable!("the portable path has no tiles")
 }

@@ -102,12 +102,12 @@ impl Heads {
                 residual: None,
             };
             let queries = plain(&qkv[start * stride + q..], stride, d, &s.keys[..keys * d]);
-            product_f32(self.isa, rows, queries, &mut s.scores, keys);
+            product_f32(self.isa, rows, queries, (&mut s.scores, keys), 1);
             softmax_rows(self.isa, &mut s.scores[..rows * keys], keys, n, self.scale());
             let scores = plain(&s.scores, keys, n, &s.values[..width * n]);
             let out_stride = self.context_stride();
             let to = &mut out[start * out_stride + head * d..];
-            product_f32(self.isa, rows, scores, to, out_stride);
+            product_f32(self.isa, rows, scores, (to, out_stride), 1);
         }
     }
 }

@@ -10,15 +10,18 @@ use rayon::prelude::*;
 use xqg_data::contract::EncoderContract;
 use xqg_data::embeddings::Side;
 use xqg_kernel::isa::Isa;
-use xqg_kernel::product::Quantised;
 
-use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::linear::{Arithmetic, Linear, Precision, Rows};
+use crate::linear::Precision;
 use crate::network::{Network, Scratch, States};
-use crate::recipe::{DenseActivation, DenseModule, Pooling, Recipe, known_prefixes};
-use crate::tokenizer::{Tokenizer, Tokens};
+use crate::recipe::{Pooling, Recipe, known_prefixes};
+use crate::tokenizer::{TokenizeError, Tokenizer, Tokens};
+use crate::weights::{Dense, Weights, check_dense};
+
+/// Bytes of text that a thread takes at a time: some hundred tokens, so that a batch's end is shared
+/// evenly.
+const PART_BYTES: usize = 2048;
 
 /// Tokens that one thread carries through all layers at a time: enough for the matrix products to
 /// run at speed, little enough to stay in its cache.
@@ -50,6 +53,8 @@ pub struct EncoderOptions {
     pub precision: Precision,
     /// The kernels; by default the best of this machine.
     pub isa: Option<Isa>,
+    /// Whether weights, once laid out, are kept beside the model for the next time.
+    pub keep_packed: bool,
 }
 
 /// Embeddings of some texts, in their order.
@@ -63,12 +68,18 @@ pub struct Encoded {
     pub truncated: usize,
 }
 
-/// A dense layer over the pooled vector, as LaBSE has.
-#[derive(Debug)]
-struct Dense {
-    module: DenseModule,
-    linear: Linear,
-    hash: String,
+/// Some texts of a batch and the place of their vectors.
+struct Part<'a> {
+    /// The first one's place in the batch.
+    first: usize,
+    texts: &'a [String],
+    out: &'a mut [f32],
+}
+
+/// What a part of a batch adds to the counts.
+struct Counts {
+    tokens: usize,
+    truncated: usize,
 }
 
 /// A text encoder.
@@ -80,27 +91,6 @@ pub struct Encoder {
     dense: Vec<Dense>,
     contract: EncoderContract,
     spare: Mutex<Vec<Scratch>>,
-}
-
-/// What the weight files of a folder give.
-struct Weights {
-    network: Network,
-    dense: Vec<Dense>,
-    hash: String,
-    precision: Precision,
-}
-
-impl Weights {
-    fn open(recipe: &Recipe, config: Config, options: &EncoderOptions) -> Result<Self, ModelError> {
-        let isa = options.isa.unwrap_or_else(Isa::detect);
-        let how = Arithmetic { isa, precision: options.precision };
-        let checkpoint = Checkpoint::open(&recipe.network)?;
-        let dense =
-            recipe.dense.iter().map(|m| open_dense(m, isa)).collect::<Result<Vec<_>, _>>()?;
-        let hash = weights_hash(&checkpoint, &dense, &config);
-        let network = Network::load(&checkpoint, config, how)?;
-        Ok(Self { network, dense, hash, precision: how.effective() })
-    }
 }
 
 impl Encoder {
@@ -140,17 +130,70 @@ impl Encoder {
         self.contract.dim
     }
 
-    /// The embeddings of texts as queries or as passages.
+    /// The embeddings of texts as queries or as passages. Each thread takes some texts, tokenises
+    /// them and carries them through the network, so that neither work waits for the other.
     ///
     /// # Errors
     /// When the tokenizer does not fit the network.
     pub fn encode(&self, side: Side, texts: &[String]) -> Result<Encoded, ModelError> {
-        let tokens = self.tokens(side, texts)?;
-        Ok(Encoded {
-            tokens: tokens.iter().map(|t| t.ids.len()).sum(),
-            truncated: tokens.iter().filter(|t| t.truncated).count(),
-            vectors: self.encode_tokens(&tokens),
+        let mut vectors = vec![0.0; texts.len() * self.dim()];
+        let parts = self.parts(texts, &mut vectors);
+        // A part alone has all threads for itself.
+        let team = if parts.len() == 1 { rayon::current_num_threads() } else { 1 };
+        let encode = |part: Part| self.encode_part(side, part, team);
+        let counts: Vec<Counts> =
+            parts.into_par_iter().with_max_len(1).map(encode).collect::<Result<_, _>>()?;
+        let tokens = counts.iter().map(|c| c.tokens).sum();
+        Ok(Encoded { vectors, tokens, truncated: counts.iter().map(|c| c.truncated).sum() })
+    }
+
+    /// Consecutive texts of about [`PART_BYTES`] together, each part with the place of its vectors.
+    fn parts<'a>(&self, texts: &'a [String], vectors: &'a mut [f32]) -> Vec<Part<'a>> {
+        let (mut parts, mut rest, mut vectors) = (Vec::new(), texts, vectors);
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |text: &&String| {
+                bytes += text.len();
+                bytes <= PART_BYTES
+            };
+            let n = rest.iter().take_while(fits).count().max(1);
+            let (some, others) = rest.split_at(n);
+            let (out, further) = vectors.split_at_mut(n * self.dim());
+            parts.push(Part { first: texts.len() - rest.len(), texts: some, out });
+            (rest, vectors) = (others, further);
+        }
+        parts
+    }
+
+    fn encode_part(&self, side: Side, part: Part, team: usize) -> Result<Counts, ModelError> {
+        let (prefix, max_tokens) = self.side(side);
+        let tokenise = |(i, text): (usize, &String)| {
+            let tokens = self.tokenizer.encode_one(prefix, text, max_tokens);
+            self.checked(part.first + i, tokens)
+        };
+        let texts: Vec<Tokens> =
+            part.texts.iter().enumerate().map(tokenise).collect::<Result<_, _>>()?;
+        let mut scratch = self.take_scratch();
+        scratch.share_between(team);
+        let mut out = part.out;
+        for group in split_groups(&texts) {
+            let (vectors, rest) = out.split_at_mut(group.len() * self.dim());
+            self.encode_group(group, &mut scratch, vectors);
+            out = rest;
+        }
+        self.spare.lock().expect("no panic while locked").push(scratch);
+        Ok(Counts {
+            tokens: texts.iter().map(|t| t.ids.len()).sum(),
+            truncated: texts.iter().filter(|t| t.truncated).count(),
         })
+    }
+
+    /// Prefix and greatest length of a side.
+    fn side(&self, side: Side) -> (&str, usize) {
+        match side {
+            Side::Query => (&self.contract.query_prefix, self.contract.query_max_tokens),
+            Side::Passage => (&self.contract.passage_prefix, self.contract.passage_max_tokens),
+        }
     }
 
     /// The token ids of texts as queries or as passages: prefix in front, cut to the side's length.
@@ -158,55 +201,56 @@ impl Encoder {
     /// # Errors
     /// When the tokenizer does not fit the network.
     pub fn tokens(&self, side: Side, texts: &[String]) -> Result<Vec<Tokens>, ModelError> {
-        let (prefix, max_tokens) = match side {
-            Side::Query => (&self.contract.query_prefix, self.contract.query_max_tokens),
-            Side::Passage => (&self.contract.passage_prefix, self.contract.passage_max_tokens),
+        let (prefix, max_tokens) = self.side(side);
+        let encode = |(i, text): (usize, &String)| {
+            self.checked(i, self.tokenizer.encode_one(prefix, text, max_tokens))
         };
-        let tokens = self.tokenizer.encode(prefix, texts, max_tokens)?;
-        self.check_ids(&tokens)?;
-        Ok(tokens)
+        texts.par_iter().enumerate().map(encode).collect()
     }
 
-    fn check_ids(&self, tokens: &[Tokens]) -> Result<(), ModelError> {
+    /// The tokens of the text at a place, whose ids the embeddings have.
+    fn checked(
+        &self,
+        index: usize,
+        tokens: Result<Tokens, TokenizeError>,
+    ) -> Result<Tokens, ModelError> {
+        let tokens = tokens.map_err(|source| ModelError::Tokenize { index, source })?;
         let vocabulary = self.network.config().vocab_size;
-        for (index, text) in tokens.iter().enumerate() {
-            if let Some(id) = text.ids.iter().find(|&&id| id as usize >= vocabulary) {
+        match tokens.ids.iter().find(|&&id| id as usize >= vocabulary) {
+            None => Ok(tokens),
+            Some(id) => {
                 let expected = format!("token ids below {vocabulary}, the rows of the embedding");
-                return Err(ModelError::Token { index, expected, found: id.to_string() });
+                Err(ModelError::Token { index, expected, found: id.to_string() })
             }
         }
-        Ok(())
     }
 
-    fn encode_tokens(&self, texts: &[Tokens]) -> Vec<f32> {
-        let groups: Vec<&[Tokens]> = split_groups(texts);
-        let parts: Vec<Vec<f32>> =
-            groups.par_iter().map(|group| self.encode_group(group)).collect();
-        parts.concat()
-    }
-
-    fn encode_group(&self, group: &[Tokens]) -> Vec<f32> {
-        let ids: Vec<u32> = group.iter().flat_map(|t| t.ids.iter().copied()).collect();
-        let lengths: Vec<usize> = group.iter().map(|t| t.ids.len()).collect();
-        let mut scratch = self.take_scratch();
-        let pooled = self.pool(self.network.forward(&ids, &lengths, &mut scratch), &lengths);
-        self.spare.lock().expect("no panic while locked").push(scratch);
-        let mut vectors = self.dense.iter().fold(pooled, |x, dense| dense.apply(&x));
-        if self.contract.normalize {
-            vectors.chunks_exact_mut(self.dim()).for_each(scale_to_length_one);
+    /// Writes the embeddings of one group; nothing is allocated once the scratch has seen its size,
+    /// but for models with dense layers.
+    fn encode_group(&self, group: &[Tokens], scratch: &mut Scratch, out: &mut [f32]) {
+        let texts = group.iter().map(|t| t.ids.as_slice());
+        let (states, lengths) = self.network.forward(texts, scratch);
+        if self.dense.is_empty() {
+            self.pool(states, lengths, out);
+        } else {
+            let mut pooled = vec![0.0; group.len() * self.network.config().hidden_size];
+            self.pool(states, lengths, &mut pooled);
+            let last = self.dense.iter().fold(pooled, |x, dense| dense.apply(&x));
+            out.copy_from_slice(&last);
         }
-        vectors
+        if self.contract.normalize {
+            out.chunks_exact_mut(self.dim()).for_each(scale_to_length_one);
+        }
     }
 
     fn take_scratch(&self) -> Scratch {
         self.spare.lock().expect("no panic while locked").pop().unwrap_or_default()
     }
 
-    fn pool(&self, states: States, lengths: &[usize]) -> Vec<f32> {
+    fn pool(&self, states: States, lengths: &[usize], out: &mut [f32]) {
         let h = self.network.config().hidden_size;
-        let mut pooled = vec![0.0; lengths.len() * h];
         let mut rest = states.data;
-        for (out, &n) in pooled.chunks_exact_mut(h).zip(lengths) {
+        for (out, &n) in out.chunks_exact_mut(h).zip(lengths) {
             let (text, tail) = rest.split_at(n * states.stride);
             match self.pooling {
                 Pooling::Cls if n > 0 => out.copy_from_slice(&text[..h]),
@@ -214,50 +258,7 @@ impl Encoder {
             }
             rest = tail;
         }
-        pooled
     }
-}
-
-impl Dense {
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
-        let (k, n) = (self.module.in_features, self.module.out_features);
-        let (rows, stride) = (x.len() / k, self.linear.stride());
-        let mut wide = vec![0.0; rows * stride];
-        let x = Rows { data: x, stride: k };
-        self.linear.apply(rows, x, None, &mut wide, &mut Quantised::default());
-        let mut out: Vec<f32> =
-            wide.chunks_exact(stride).flat_map(|row| &row[..n]).copied().collect();
-        if self.module.activation == DenseActivation::Tanh {
-            out.iter_mut().for_each(|y| *y = y.tanh());
-        }
-        out
-    }
-}
-
-/// Each dense module takes what the one before it gives.
-fn check_dense(recipe: &Recipe, config: &Config) -> Result<(), ModelError> {
-    let mut width = config.hidden_size;
-    for module in &recipe.dense {
-        if module.in_features != width || module.out_features == 0 {
-            return Err(ModelError::Unexpected {
-                path: module.folder.join("config.json"),
-                expected: format!("in_features {width} and out_features of 1 or more"),
-                found: format!("{} and {}", module.in_features, module.out_features),
-            });
-        }
-        width = module.out_features;
-    }
-    Ok(())
-}
-
-fn open_dense(module: &DenseModule, isa: Isa) -> Result<Dense, ModelError> {
-    let checkpoint = Checkpoint::open(&module.folder)?;
-    let (n, k) = (module.out_features, module.in_features);
-    let weight = checkpoint.tensor("linear.weight", &[n, k])?;
-    let bias = if module.bias { checkpoint.tensor("linear.bias", &[n])? } else { vec![0.0; n] };
-    let how = Arithmetic { isa, precision: Precision::F32 };
-    let linear = Linear::new(weight, bias, k, how);
-    Ok(Dense { module: module.clone(), linear, hash: checkpoint.hash() })
 }
 
 /// The contract without pooling name, hashes and precision, which need the opened files.
@@ -326,35 +327,19 @@ fn pooling_name(pooling: Pooling, dense: &[Dense], normalize: bool) -> String {
     name
 }
 
-/// One hash over the weights of network and dense modules, and over the numbers of the config that
-/// change a result without changing a weight.
-fn weights_hash(checkpoint: &Checkpoint, dense: &[Dense], config: &Config) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(checkpoint.hash().as_bytes());
-    for part in dense {
-        hasher.update(part.hash.as_bytes());
-        hasher.update(format!("{:?}", part.module.activation).as_bytes());
-    }
-    let (heads, eps) = (config.num_attention_heads, config.layer_norm_eps);
-    let first = config.first_position();
-    hasher.update(format!("{heads} {eps} {first} {:?}", config.hidden_act).as_bytes());
-    hasher.finalize().to_hex().to_string()
-}
-
 /// Consecutive texts of about [`GROUP_TOKENS`] tokens together; at least one text a group.
-fn split_groups(texts: &[Tokens]) -> Vec<&[Tokens]> {
-    let (mut groups, mut start, mut tokens) = (Vec::new(), 0, 0);
-    for (i, text) in texts.iter().enumerate() {
-        if i > start && tokens + text.ids.len() > GROUP_TOKENS {
-            groups.push(&texts[start..i]);
-            (start, tokens) = (i, 0);
-        }
-        tokens += text.ids.len();
-    }
-    if start < texts.len() {
-        groups.push(&texts[start..]);
-    }
-    groups
+fn split_groups(mut texts: &[Tokens]) -> impl Iterator<Item = &[Tokens]> {
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fits = |text: &&Tokens| {
+            tokens += text.ids.len();
+            tokens <= GROUP_TOKENS
+        };
+        let n = texts.iter().take_while(fits).count().max(1).min(texts.len());
+        let (group, rest) = texts.split_at(n);
+        texts = rest;
+        (n > 0).then_some(group)
+    })
 }
 
 fn mean_rows(rows: &[f32], stride: usize, out: &mut [f32]) {
@@ -384,9 +369,9 @@ mod tests {
     #[test]
     fn groups_hold_all_texts_in_order() {
         let texts: Vec<Tokens> = [10, 300, 5, 200, 60, 1].map(tokens).into();
-        let sizes: Vec<usize> = split_groups(&texts).iter().map(|g| g.len()).collect();
+        let sizes: Vec<usize> = split_groups(&texts).map(<[Tokens]>::len).collect();
         assert_eq!(sizes, [1, 1, 2, 2]);
-        assert!(split_groups(&[]).is_empty());
+        assert!(split_groups(&[]).next().is_none());
     }
 
     #[test]

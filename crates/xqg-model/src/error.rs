@@ -40,6 +40,12 @@ pub enum ModelError {
     /// The weights cannot be read or do not fit the configuration.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Laid-out weights beside the model lack something; the model's own files have it.
+    #[error("reading laid-out weights: expected {name}, found none")]
+    NotPacked {
+        /// The array.
+        name: String,
+    },
     /// A length beyond what the position embeddings reach.
     #[error("opening {path}: expected at most {limit} tokens, found {asked}\nhint: {hint}")]
     TooLong {
@@ -52,7 +58,15 @@ pub enum ModelError {
         /// The way out.
         hint: &'static str,
     },
-    /// The tokenizer failed on a text, or gave a token that the embeddings do not have.
+    /// The tokenizer failed on a text.
+    #[error("tokenizing text {index}: {source}")]
+    Tokenize {
+        /// The text's place in the batch, from 0.
+        index: usize,
+        /// What the tokenizer said.
+        source: crate::tokenizer::TokenizeError,
+    },
+    /// The tokenizer gave a token that the embeddings do not have.
     #[error("tokenizing text {index}: expected {expected}, found {found}")]
     Token {
         /// The text's place in the batch, from 0.

@@ -7,6 +7,7 @@
 //! `xqg-kernel`'s.
 
 mod attention;
+mod buffer;
 pub mod checkpoint;
 pub mod config;
 pub mod encoder;
@@ -14,5 +15,7 @@ pub mod error;
 pub mod get;
 pub mod linear;
 mod network;
+mod packed;
 pub mod recipe;
 pub mod tokenizer;
+mod weights;

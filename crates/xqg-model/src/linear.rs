@@ -1,10 +1,16 @@
 //! A linear layer, `y = x Wᵀ + b`, with its weights laid out for the machine: plain for the portable
 //! path, packed into panels for the kernels, or packed and quantised to 8 bits.
 
+use std::collections::BTreeMap;
+
+use safetensors::tensor::Dtype;
 use xqg_kernel::isa::Isa;
 use xqg_kernel::ops::{Shape, View, add_rows, matmul_transposed};
 use xqg_kernel::product::{Int8Panels, Operands, Quantised, product_f32, product_int8};
 use xqg_kernel::row::quantise_rows;
+
+use crate::buffer::Buffer;
+use crate::packed::{Array, PackedFile};
 
 /// The arithmetic of the linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +34,11 @@ impl Precision {
             Self::Int8 => "int8",
             Self::Int8Fast => "int8-fast",
         }
+    }
+
+    /// The fastest whose embeddings keep a cosine of 0.999 to f32's, by `bench/precision.sh`.
+    pub fn near(isa: Isa) -> Self {
+        if isa.has_wide_dot() { Self::Int8 } else { Self::F32 }
     }
 
     /// The precision of that name.
@@ -60,15 +71,17 @@ impl Arithmetic {
 
 #[derive(Debug)]
 enum Weights {
-    Plain(Vec<f32>),
-    F32(Vec<f32>),
+    Plain(Buffer<f32>),
+    F32(Buffer<f32>),
     Int8(Int8Weights),
 }
 
 /// Weights in 8 bits and how activations are quantised to meet them.
 #[derive(Debug)]
 struct Int8Weights {
-    panels: Int8Panels,
+    values: Buffer<i8>,
+    scales: Buffer<f32>,
+    sums: Buffer<i32>,
     /// See [`quantise_rows`].
     steps: f32,
 }
@@ -79,7 +92,7 @@ pub(crate) struct Linear {
     input: usize,
     output: usize,
     /// Whole panels.
-    bias: Vec<f32>,
+    bias: Buffer<f32>,
     weights: Weights,
     isa: Isa,
 }
@@ -93,17 +106,74 @@ pub(crate) struct Rows<'a> {
     pub stride: usize,
 }
 
+/// Who computes: its memory for quantised rows, and how many threads share one product.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Memory for quantised rows; grows and is reused.
+    pub quantised: Quantised,
+    /// See [`product_f32`].
+    pub team: usize,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self { quantised: Quantised::default(), team: 1 }
+    }
+}
+
 impl Linear {
     /// Lays out the weights, given row-major `output x input` as PyTorch stores them.
     pub fn new(weight: Vec<f32>, mut bias: Vec<f32>, input: usize, how: Arithmetic) -> Self {
         let (output, panel) = (bias.len(), how.isa.panel());
         bias.resize(output.next_multiple_of(panel), 0.0);
         let weights = match (how.isa, how.precision) {
-            (Isa::PORTABLE, _) => Weights::Plain(weight),
-            (_, Precision::F32) => Weights::F32(pack(&weight, output, input, panel)),
+            (Isa::PORTABLE, _) => Weights::Plain(weight.into()),
+            (_, Precision::F32) => Weights::F32(pack(&weight, output, input, panel).into()),
             _ => Weights::Int8(pack_int8(&weight, output, input, how)),
         };
-        Self { input, output, bias, weights, isa: how.isa }
+        Self { input, output, bias: bias.into(), weights, isa: how.isa }
+    }
+
+    /// A layer that an earlier run laid out and [`store`](Self::store)d; `None` where the file does
+    /// not hold it.
+    pub fn stored(
+        file: &PackedFile,
+        name: &str,
+        (output, input): (usize, usize),
+        how: Arithmetic,
+    ) -> Option<Self> {
+        let columns = output.next_multiple_of(how.isa.panel());
+        let floats = |part: &str, n| file.array::<f32>(&format!("{name}.{part}"), Dtype::F32, n);
+        let weights = match (how.isa, how.precision) {
+            (Isa::PORTABLE, _) => Weights::Plain(floats("plain", output * input)?),
+            (_, Precision::F32) => Weights::F32(floats("panels", columns * input)?),
+            _ => Weights::Int8(Int8Weights {
+                values: file.array(
+                    &format!("{name}.values"),
+                    Dtype::I8,
+                    columns * input.next_multiple_of(4),
+                )?,
+                scales: floats("scales", columns)?,
+                sums: file.array(&format!("{name}.sums"), Dtype::I32, columns)?,
+                steps: how.activation_steps(),
+            }),
+        };
+        Some(Self { input, output, bias: floats("bias", columns)?, weights, isa: how.isa })
+    }
+
+    /// Adds the layer's arrays to those that are to be written.
+    pub fn store<'a>(&'a self, name: &str, to: &mut BTreeMap<String, Array<'a>>) {
+        let mut put = |part: &str, array| to.insert(format!("{name}.{part}"), array);
+        put("bias", Array::new(Dtype::F32, &self.bias));
+        match &self.weights {
+            Weights::Plain(weight) => put("plain", Array::new(Dtype::F32, weight)),
+            Weights::F32(panels) => put("panels", Array::new(Dtype::F32, panels)),
+            Weights::Int8(w) => {
+                put("values", Array::new(Dtype::I8, &w.values));
+                put("scales", Array::new(Dtype::F32, &w.scales));
+                put("sums", Array::new(Dtype::I32, &w.sums))
+            }
+        };
     }
 
     /// Length of a result row in memory: whole panels.
@@ -118,21 +188,24 @@ impl Linear {
         x: Rows,
         residual: Option<Rows>,
         out: &mut [f32],
-        quantised: &mut Quantised,
+        worker: &mut Worker,
     ) {
+        let Worker { quantised, team } = worker;
         let (a, a_stride, k) = (x.data, x.stride, self.input);
         let residual = residual.map(|r| (r.data, r.stride));
-        let bias = Some(self.bias.as_slice());
+        let bias = Some(&*self.bias);
         let stride = self.stride();
         match &self.weights {
             Weights::F32(panels) => {
                 let operands = Operands { a, a_stride, k, panels, bias, residual };
-                product_f32(self.isa, rows, operands, out, stride);
+                product_f32(self.isa, rows, operands, (out, stride), *team);
             }
-            Weights::Int8(Int8Weights { panels, steps }) => {
-                let k4 = quantise_rows(self.isa, (rows, k), (a, a_stride), *steps, quantised);
+            Weights::Int8(w) => {
+                let k4 = quantise_rows(self.isa, (rows, k), (a, a_stride), w.steps, quantised);
+                let panels = Int8Panels { values: &w.values, scales: &w.scales, sums: &w.sums };
                 let rest = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias, residual };
-                product_int8(self.isa, (rows, k4), quantised, panels, rest, (out, stride));
+                let factors = (&*quantised, &panels);
+                product_int8(self.isa, (rows, k4), factors, rest, (out, stride), *team);
             }
             Weights::Plain(weight) => {
                 let shape = Shape { m: rows, n: self.output, k };
@@ -161,22 +234,24 @@ fn pack_int8(weight: &[f32], output: usize, input: usize, how: Arithmetic) -> In
     let (panel, k4) = (isa.panel(), input.next_multiple_of(4));
     let columns = output.next_multiple_of(panel);
     let greatest = isa.greatest_weight();
-    let mut packed = Int8Panels {
-        values: vec![0; columns * k4],
-        scales: vec![0.0; columns],
-        sums: vec![0; columns],
-    };
+    let (mut values, mut scales) = (vec![0; columns * k4], vec![0.0; columns]);
+    let mut sums = vec![0; columns];
     for (column, row) in weight.chunks_exact(input).enumerate() {
         let scale = row.iter().fold(f32::MIN_POSITIVE, |m, w| m.max(w.abs())) / greatest;
         let start = column / panel * panel * k4 + column % panel * 4;
-        packed.scales[column] = scale;
+        scales[column] = scale;
         for (k, w) in row.iter().enumerate() {
             let value = (w / scale).round() as i8;
-            packed.values[start + k / 4 * 4 * panel + k % 4] = value;
-            packed.sums[column] += i32::from(value);
+            values[start + k / 4 * 4 * panel + k % 4] = value;
+            sums[column] += i32::from(value);
         }
     }
-    Int8Weights { panels: packed, steps: how.activation_steps() }
+    Int8Weights {
+        values: values.into(),
+        scales: scales.into(),
+        sums: sums.into(),
+        steps: how.activation_steps(),
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +270,7 @@ mod tests {
         let residual = numbers(m * stride, 9.0);
         let mut out = vec![f32::NAN; m * stride];
         let (x, r) = (Rows { data: &x, stride: k + 3 }, Rows { data: &residual, stride });
-        linear.apply(m, x, Some(r), &mut out, &mut Quantised::default());
+        linear.apply(m, x, Some(r), &mut out, &mut Worker::default());
         let residual_of = |i: usize, j: usize| residual[i * stride + j];
         let row = |i: usize| (0..n).map(move |j| (i, j));
         (0..m).flat_map(row).map(|(i, j)| out[i * stride + j] - residual_of(i, j)).collect()

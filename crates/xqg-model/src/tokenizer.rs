@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
 use tokenizers::{Tokenizer as Inner, TruncationDirection};
 
 use crate::error::ModelError;
+
+/// Why a tokenizer refuses a text.
+pub type TokenizeError = tokenizers::Error;
 
 /// A tokenizer with its special tokens.
 #[derive(Debug)]
@@ -55,27 +57,17 @@ impl Tokenizer {
         &self.hash
     }
 
-    /// The tokens of each text, prefix first, cut to `max_tokens` special tokens included.
+    /// The tokens of a text, prefix first, cut to `max_tokens` special tokens included.
     ///
     /// # Errors
-    /// When the tokenizer refuses a text.
-    pub fn encode(
+    /// When the tokenizer refuses the text.
+    pub fn encode_one(
         &self,
         prefix: &str,
-        texts: &[String],
+        text: &str,
         max_tokens: usize,
-    ) -> Result<Vec<Tokens>, ModelError> {
-        let encode = |(index, text): (usize, &String)| {
-            self.encode_one(&[prefix, text.as_str()].concat(), max_tokens).map_err(|e| {
-                let expected = "a text that it can split".to_owned();
-                ModelError::Token { index, expected, found: e.to_string() }
-            })
-        };
-        texts.par_iter().enumerate().map(encode).collect()
-    }
-
-    fn encode_one(&self, text: &str, max_tokens: usize) -> tokenizers::Result<Tokens> {
-        let mut encoding = self.inner.encode_fast(text, false)?;
+    ) -> Result<Tokens, TokenizeError> {
+        let mut encoding = self.inner.encode_fast([prefix, text].concat(), false)?;
         let room = max_tokens.saturating_sub(self.special);
         let truncated = encoding.len() > room;
         if truncated {

@@ -30,6 +30,7 @@ pub struct Opened {
 
 /// Opens a model by folder or by name, fetching it if need be.
 pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
+    let isa = instruction_set()?;
     let options = EncoderOptions {
         pooling: args.pooling.map(|p| match p {
             PoolingArg::Mean => Pooling::Mean,
@@ -41,11 +42,13 @@ pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
         query_max_tokens: args.query_max_tokens,
         passage_max_tokens: args.passage_max_tokens,
         precision: match args.precision {
+            PrecisionArg::Auto => Precision::near(isa.unwrap_or_else(Isa::detect)),
             PrecisionArg::F32 => Precision::F32,
             PrecisionArg::Int8 => Precision::Int8,
             PrecisionArg::Int8Fast => Precision::Int8Fast,
         },
-        isa: instruction_set()?,
+        isa,
+        keep_packed: keep_packed(),
     };
     open_with(name, &options)
 }
@@ -89,7 +92,13 @@ fn options_of(contract: &EncoderContract) -> EncoderOptions {
         passage_max_tokens: Some(contract.passage_max_tokens),
         precision: Precision::named(&contract.precision).unwrap_or_default(),
         isa: None,
+        keep_packed: keep_packed(),
     }
+}
+
+/// Whether laid-out weights may be kept beside the model.
+fn keep_packed() -> bool {
+    std::env::var("XQG_WEIGHT_CACHE").as_deref() != Ok("off")
 }
 
 /// The instruction set that the environment names, to try what another machine would do.

@@ -17,12 +17,16 @@ mod torch_bin;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
 pub use error::CheckpointError;
 pub use pickle::PickleError;
 use tensor::{Layout, Place, Storage, Tensor};
+
+use crate::buffer::Buffer;
+use crate::checkpoint::element::Element;
 
 /// The weight files of a model folder without opening them: one file, or an index and its
 /// shards, all of which are there.
@@ -49,7 +53,7 @@ const LFS_MAGIC: &[u8] = b"version https://git-lfs";
 #[derive(Debug)]
 pub struct Checkpoint {
     files: Vec<PathBuf>,
-    maps: Vec<Mmap>,
+    maps: Vec<Arc<Mmap>>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -123,6 +127,20 @@ impl Checkpoint {
         }
     }
 
+    /// A tensor of f32 where it lies in its file, unread and so unchecked for NaN: for callers that
+    /// know the file. `None` where it lies otherwise, or has another shape.
+    pub(crate) fn mapped(&self, name: &str, expected_shape: &[usize]) -> Option<Buffer<f32>> {
+        let tensor = self.tensors.get(name).filter(|t| t.shape == expected_shape)?;
+        let map = self.maps.get(tensor.file)?;
+        let found = match (&tensor.place, tensor.element) {
+            (Place::Plain(range), Element::F32) if cfg!(target_endian = "little") => {
+                Buffer::mapped(map, range.clone())?
+            }
+            _ => return None,
+        };
+        (found.len() == expected_shape.iter().product::<usize>()).then_some(found)
+    }
+
     /// The files that were mapped: the index of a sharded checkpoint first, then the weight
     /// files sorted by name. Their contents determine every tensor.
     pub fn files(&self) -> &[PathBuf] {
@@ -186,7 +204,7 @@ impl Checkpoint {
         };
         let map = map.map_err(named)?;
         self.files.push(path.to_path_buf());
-        self.maps.push(map);
+        self.maps.push(Arc::new(map));
         Ok(self.maps.len() - 1)
     }
 
