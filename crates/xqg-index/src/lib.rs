@@ -15,5 +15,6 @@ pub mod merge;
 pub mod progress;
 pub mod questions;
 pub mod search;
+pub mod sketch;
 pub mod top_k;
 pub mod unit;
