@@ -9,6 +9,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod codes;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx512;
 pub mod isa;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
