@@ -14,6 +14,7 @@ pub mod codes;
 mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
+pub mod dense;
 pub mod isa;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
@@ -22,3 +23,4 @@ pub mod product;
 pub mod row;
 #[cfg(target_arch = "x86_64")]
 mod rows;
+pub mod sift;
