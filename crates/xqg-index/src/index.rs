@@ -1,16 +1,18 @@
 //! An index opened for reading: embeddings and sums mapped, docids in memory, texts on demand.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
-use xqg_data::npy::Matrix;
 use xqg_data::passage::Passage;
 use xqg_data::run::ScoredDoc;
 
 use crate::add::unit_rows;
 use crate::error::{IndexError, Result};
 use crate::manifest::IndexManifest;
+use crate::sketch::Sketch;
+use crate::stored::Stored;
 use crate::top_k::Ids;
 use crate::unit::{LayerSums, Question, Unit};
 
@@ -21,7 +23,9 @@ pub struct OpenUnit {
     /// The first row of this unit within the opened index.
     pub first: usize,
     /// The passages' embeddings.
-    pub vectors: Matrix,
+    pub vectors: Stored,
+    /// Their 8-bit copy, where there is one.
+    pub sketch: Option<Arc<Sketch>>,
     /// The sums of each layer.
     pub layers: Vec<LayerSums>,
 }
@@ -48,16 +52,14 @@ impl Index {
         for number in manifest.units() {
             let unit = Unit::new(folder, number);
             let (first, rows) = (ids.len(), unit_rows(&manifest, number));
-            let shape = (rows, manifest.plan.contract.dim);
-            let vectors = unit.open_vectors()?;
+            let (shape, dtype) = ((rows, manifest.plan.contract.dim), manifest.plan.dtype);
+            let vectors = unit.open_vectors(dtype)?;
             let named = ids.extend_lines(&unit.read_ids()?);
             check_shape(&vectors, shape, named)?;
-            let layers = manifest.layers.iter().map(|layer| {
-                let langs = layer.langs.iter().map(|l| l.lang).collect();
-                unit.open_layer(layer.id, langs, shape)
-            });
+            let layers = manifest.layers.iter().map(|layer| unit.open_layer(layer, dtype, shape));
             let layers = layers.collect::<Result<_>>()?;
-            units.push(OpenUnit { unit, first, vectors, layers });
+            let sketch = unit.open_vector_sketch(&vectors)?;
+            units.push(OpenUnit { unit, first, vectors, sketch, layers });
         }
         Ok(Self { folder: folder.to_path_buf(), manifest, ids, units })
     }
@@ -92,7 +94,7 @@ impl Index {
         ScoredDoc { docid: self.ids.get(row).to_owned(), score: f64::from(score) }
     }
 
-    fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
+    pub(crate) fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
         let at = self.units.partition_point(|u| u.first <= row as usize) - 1;
         (&self.units[at], row as usize - self.units[at].first)
     }
@@ -160,7 +162,7 @@ impl Index {
     }
 }
 
-fn check_shape(vectors: &Matrix, expected: (usize, usize), named: usize) -> Result<()> {
+fn check_shape(vectors: &Stored, expected: (usize, usize), named: usize) -> Result<()> {
     let found = (vectors.rows(), vectors.dim());
     if found == expected && named == expected.0 {
         return Ok(());
