@@ -10,6 +10,7 @@ use xqg_data::run::ScoredDoc;
 
 use crate::add::unit_rows;
 use crate::error::{IndexError, Result};
+use crate::gram::pairs;
 use crate::manifest::IndexManifest;
 use crate::sketch::Sketch;
 use crate::stored::Stored;
@@ -57,7 +58,8 @@ impl Index {
             let named = ids.extend_lines(&unit.read_ids()?);
             check_shape(&vectors, shape, named)?;
             let layers = manifest.layers.iter().map(|layer| unit.open_layer(layer, dtype, shape));
-            let layers = layers.collect::<Result<_>>()?;
+            let layers = layers.collect::<Result<Vec<_>>>()?;
+            check_gram(&layers)?;
             let sketch = unit.open_vector_sketch(&vectors)?;
             units.push(OpenUnit { unit, first, vectors, sketch, layers });
         }
@@ -87,6 +89,15 @@ impl Index {
     /// The opened units, in order.
     pub fn units(&self) -> &[OpenUnit] {
         &self.units
+    }
+
+    /// Whether every unit has its 8-bit copy, and for fused scores the dot products beside it.
+    pub fn is_sketched(&self, fused: bool) -> bool {
+        let layers = !fused || !self.manifest.layers.is_empty();
+        let whole = |u: &OpenUnit| {
+            u.layers.iter().all(|l| !fused || (l.sketch.is_some() && l.gram.is_some()))
+        };
+        layers && self.units.iter().all(|u| u.sketch.is_some() && whole(u))
     }
 
     /// A hit as runs have it.
@@ -160,6 +171,22 @@ impl Index {
         }
         Ok(found)
     }
+}
+
+/// Checks that each layer has a row of dot products for each of its pairs of vectors.
+fn check_gram(layers: &[LayerSums]) -> Result<()> {
+    let mut from = 1;
+    for layer in layers {
+        let to = from + layer.langs.len();
+        let expected = pairs(from, to).count();
+        if let Some(gram) = layer.gram.as_ref().filter(|g| g.rows() != expected) {
+            let found = format!("{} rows", gram.rows());
+            let expected = format!("{expected} rows");
+            return Err(DataError::unexpected(gram.path(), expected, found).into());
+        }
+        from = to;
+    }
+    Ok(())
 }
 
 fn check_shape(vectors: &Stored, expected: (usize, usize), named: usize) -> Result<()> {

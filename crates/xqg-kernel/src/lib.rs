@@ -15,6 +15,7 @@ mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
 pub mod dense;
+pub mod fold;
 pub mod isa;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
