@@ -256,8 +256,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The row's numbers for a bound in single precision.
-    pub fn terms(&self) -> RowTerms {
+    fn terms(&self) -> RowTerms {
         let error = round_up(self.error + COARSE_ROUNDING * self.size);
         let times = self.times.map(|x| x as f32);
         let terms = [self.total as f32, error, round_up(self.reach), times[0], times[1]];
@@ -274,12 +273,20 @@ pub(crate) struct Sheet {
     pub folded: Vec<i8>,
     /// The rows.
     pub rows: Vec<Row>,
+    /// The rows' numbers for a bound in single precision.
+    pub terms: Vec<RowTerms>,
     x: Vec<f32>,
 }
 
 impl Sheet {
     /// Fills the sheet with the rows of a block.
     pub fn fill(&mut self, isa: Isa, block: &Block, mix: &Mix) {
+        self.fill_rows(isa, block, mix);
+        self.terms.clear();
+        self.terms.extend(self.rows.iter().map(Row::terms));
+    }
+
+    fn fill_rows(&mut self, isa: Isa, block: &Block, mix: &Mix) {
         self.rows.clear();
         self.folded.clear();
         if mix.factors.len() == 1 {

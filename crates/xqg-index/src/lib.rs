@@ -20,6 +20,7 @@ mod plain;
 pub mod progress;
 pub mod questions;
 mod rescore;
+pub mod resketch;
 mod scan;
 pub mod search;
 mod share;

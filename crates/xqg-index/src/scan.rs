@@ -11,7 +11,7 @@ use xqg_kernel::codes::{PANEL, Panels, dots};
 use xqg_kernel::isa::Isa;
 use xqg_kernel::sift::{Sieve, sift};
 
-use crate::block::{Block, Mix, Sheet, centres};
+use crate::block::{Block, Mix, Part, Row, Sheet, centres};
 use crate::bounds::{COARSE_ROUNDING, Probe, TINY, interval};
 use crate::exact::Buffers;
 use crate::index::OpenUnit;
@@ -55,6 +55,7 @@ struct State {
     lists: Vec<Shortlist>,
     sheet: Sheet,
     products: Vec<i32>,
+    kept: Vec<u32>,
     low: Vec<i32>,
     middles: Vec<f64>,
     reaches: Vec<f64>,
@@ -103,6 +104,7 @@ impl<'a> Scan<'a> {
             lists: self.floors.iter().map(|_| Shortlist::new(self.pass.options.k)).collect(),
             sheet: Sheet::default(),
             products: Vec::new(),
+            kept: Vec::new(),
             low: Vec::new(),
             middles: Vec::new(),
             reaches: Vec::new(),
@@ -184,36 +186,24 @@ impl<'a> Scan<'a> {
         (group, asked, centres): AskedGroup,
         (first, slots): (u32, usize),
     ) {
-        let State { lists, sheet, products, .. } = state;
+        let State { lists, sheet, products, kept, .. } = state;
         let folded = !sheet.folded.is_empty();
         let codes = if folded { &sheet.folded[..] } else { block.parts[0].codes(block.rows) };
-        let stride = block.parts[0].sketch.stride();
         let second = block.first_sum().map_or(0, |p| p.family);
+        let near = Near { isa: self.isa, codes, rows: &sheet.rows, asked, centres, second };
         products.resize(block.rows * PANEL, 0);
+        kept.resize(block.rows, 0);
         for panel in 0..asked.panels.len() {
             asked.panels.multiply(self.isa, panel, codes, products);
             let members = panel * PANEL..asked.probes.len().min((panel + 1) * PANEL);
-            let slot = |member: usize| slots + group.members[member];
-            let floors = |member: usize| lists[slot(member)].floor;
+            let floors = |member: usize| lists[slots + group.members[member]].floor;
             let sieve = sieve(asked, members.clone(), (centres, second), floors);
-            for (i, (row, products)) in sheet.rows.iter().zip(products.chunks(PANEL)).enumerate() {
-                let mut kept = sift(self.isa, &sieve, &row.terms(), products);
-                while kept != 0 {
-                    let lane = kept.trailing_zeros() as usize;
-                    kept &= kept - 1;
+            sift(self.isa, &sieve, &sheet.terms, products, kept);
+            for (i, (&kept, products)) in kept.iter().zip(products.chunks(PANEL)).enumerate() {
+                for lane in lanes(kept).take_while(|&lane| lane < members.len()) {
                     let member = members.start + lane;
-                    let Some(probe) = asked.probes.get(member) else { continue };
-                    let mut low = [0];
-                    dots(self.isa, &codes[i * stride..][..stride], &probe.low, &mut low);
-                    let digits = 128.0 * f64::from(products[lane]) + f64::from(low[0]);
-                    let fine = probe.fine;
-                    let middle = row.times[0] * centres.of(0, member)
-                        + row.times[1] * centres.of(second, member)
-                        + fine.base * row.total
-                        + fine.step * row.scale * digits;
-                    let (low, high) =
-                        interval(middle, probe.norm * row.error + fine.rest * row.reach);
-                    let slot = slot(member);
+                    let (low, high) = near.bounds(i, member, products[lane]);
+                    let slot = slots + group.members[member];
                     let candidate = Candidate { row: first + i as u32, low, high };
                     lists[slot].push(candidate, &self.floors[slot]);
                 }
@@ -296,17 +286,46 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// The places of the bits that are set.
+fn lanes(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lane = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (lane < PANEL).then_some(lane)
+    })
+}
+
+/// A block whose rows lie in the cache.
+struct Near<'a> {
+    isa: Isa,
+    codes: &'a [i8],
+    rows: &'a [Row],
+    asked: &'a Asked,
+    centres: &'a Centres,
+    second: usize,
+}
+
+impl Near<'_> {
+    /// Bounds of the score of a row for a member by both digits, of which the high ones have been
+    /// multiplied.
+    fn bounds(&self, i: usize, member: usize, product: i32) -> (f32, f32) {
+        let (row, probe) = (&self.rows[i], &self.asked.probes[member]);
+        let (stride, mut low) = (probe.low.len(), [0]);
+        dots(self.isa, &self.codes[i * stride..][..stride], &probe.low, &mut low);
+        let digits = 128.0 * f64::from(product) + f64::from(low[0]);
+        let middle = row.times[0] * self.centres.of(0, member)
+            + row.times[1] * self.centres.of(self.second, member)
+            + probe.fine.base * row.total
+            + probe.fine.step * row.scale * digits;
+        interval(middle, probe.norm * row.error + probe.fine.rest * row.reach)
+    }
+}
+
 type AskedGroup<'a> = (&'a Group, &'a Asked, &'a Centres);
 
 impl State {
     /// Adds what a part brings to each row's product with a query.
-    fn add_part(
-        &mut self,
-        isa: Isa,
-        (part, factors): (&crate::block::Part, &[f64]),
-        probe: &Probe,
-        centre: f64,
-    ) {
+    fn add_part(&mut self, isa: Isa, (part, factors): (&Part, &[f64]), probe: &Probe, centre: f64) {
         let (rows, codes) = (factors.len(), part.codes(factors.len()));
         self.products.resize(rows, 0);
         self.low.resize(rows, 0);

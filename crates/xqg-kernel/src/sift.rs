@@ -30,22 +30,34 @@ pub struct RowTerms {
     pub terms: [f32; TERMS],
 }
 
-/// The queries, one bit each, whose bound for a row is not below their floor: `scale * step * product
-/// + sum of terms`. What is not a number counts as not below.
+/// For each row the queries, one bit each, whose bound is not below their floor: `scale * step *
+/// product + sum of terms`. What is not a number counts as not below.
 ///
 /// # Panics
-/// When there are not 32 products.
-#[inline]
-pub fn sift(isa: Isa, sieve: &Sieve, row: &RowTerms, products: &[i32]) -> u32 {
-    let products: &[i32; PANEL] = products.try_into().expect("a product for each query");
+/// When there are not 32 products and one result for each row.
+pub fn sift(isa: Isa, sieve: &Sieve, rows: &[RowTerms], products: &[i32], kept: &mut [u32]) {
+    let (products, rest) = products.as_chunks::<PANEL>();
+    assert!(rest.is_empty() && products.len() == rows.len() && kept.len() == rows.len());
     match isa.0 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a value of `Isa` proves that the machine has the set.
-        Set::Avx512Vnni => unsafe { sift_avx512(sieve, row, products) },
+        Set::Avx512Vnni => unsafe { sift_avx512(sieve, rows, products, kept) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Set::Avx2 => unsafe { sift_avx2(sieve, row, products) },
-        _ => sift_portable(sieve, row, products),
+        Set::Avx2 => unsafe { sift_avx2(sieve, rows, products, kept) },
+        _ => each(rows, products, kept, |row, products| sift_portable(sieve, row, products)),
+    }
+}
+
+#[inline(always)]
+fn each(
+    rows: &[RowTerms],
+    products: &[[i32; PANEL]],
+    kept: &mut [u32],
+    sift: impl Fn(&RowTerms, &[i32; PANEL]) -> u32,
+) {
+    for ((row, products), kept) in rows.iter().zip(products).zip(kept) {
+        *kept = sift(row, products);
     }
 }
 
@@ -64,7 +76,14 @@ fn sift_portable(sieve: &Sieve, row: &RowTerms, products: &[i32; PANEL]) -> u32 
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn sift_avx512(sieve: &Sieve, row: &RowTerms, products: &[i32; PANEL]) -> u32 {
+fn sift_avx512(sieve: &Sieve, rows: &[RowTerms], products: &[[i32; PANEL]], kept: &mut [u32]) {
+    each(rows, products, kept, |row, products| row_avx512(sieve, row, products));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn row_avx512(sieve: &Sieve, row: &RowTerms, products: &[i32; PANEL]) -> u32 {
     use std::arch::x86_64::*;
     let mut kept = 0;
     for at in [0, 16] {
@@ -86,7 +105,14 @@ fn sift_avx512(sieve: &Sieve, row: &RowTerms, products: &[i32; PANEL]) -> u32 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn sift_avx2(sieve: &Sieve, row: &RowTerms, products: &[i32; PANEL]) -> u32 {
+fn sift_avx2(sieve: &Sieve, rows: &[RowTerms], products: &[[i32; PANEL]], kept: &mut [u32]) {
+    each(rows, products, kept, |row, products| row_avx2(sieve, row, products));
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn row_avx2(sieve: &Sieve, row: &RowTerms, products: &[i32; PANEL]) -> u32 {
     use std::arch::x86_64::*;
     let mut kept = 0;
     for at in [0, 8, 16, 24] {
@@ -133,7 +159,10 @@ mod tests {
             let expected = sift_portable(&sieve, &row, products[..].try_into().unwrap());
             prop_assert!(!nan || expected == u32::MAX);
             for isa in Isa::available() {
-                prop_assert_eq!(sift(isa, &sieve, &row, &products), expected, "{}", isa.name());
+                let mut kept = [0; 2];
+                let twice = [&products[..], &products].concat();
+                sift(isa, &sieve, &[row; 2], &twice, &mut kept);
+                prop_assert_eq!(kept, [expected; 2], "{}", isa.name());
             }
         }
     }
