@@ -241,6 +241,7 @@ pub(crate) fn encode_layer(
     let (summary, observer) = report;
     let all: u64 = layer.langs.iter().map(|l| l.questions).sum();
     let total = (manifest.shard().of == 1).then_some(all);
+    let layers: Vec<Layer> = manifest.layers.iter().chain([layer]).cloned().collect();
     for number in manifest.units() {
         let unit = Unit::new(folder, number);
         if unit.has_layer(layer.id) {
@@ -260,7 +261,9 @@ pub(crate) fn encode_layer(
             let stage = Stage::EncodeQuestions;
             observer(Progress { stage, done: summary.questions, total });
         }
-        unit.write_layer(layer.id, manifest.plan.dtype, &sums, &questions)?;
+        unit.write_sums(layer.id, manifest.plan.dtype, &sums)?;
+        unit.sketch_layer(manifest.plan.dtype, &layers, (rows, sums.dim))?;
+        unit.write_questions(layer.id, &questions)?;
         remove_spill(&unit, layer.id)?;
     }
     check_complete(folder, layer.id, summary.questions)

@@ -179,6 +179,14 @@ fn remove_marks(folder: &Path) -> Result<()> {
     Ok(remove(&folder.join(BEGUN))?)
 }
 
+/// Passages in a work unit where nobody says how many: 2048, and 8192 for a passages file above 256
+/// MiB. A search maps up to six files a unit and four more for each added layer, and Linux allows a
+/// process 65,530 maps: 18 million passages with seven layers are within it.
+pub fn default_unit_rows(corpus: &Path) -> usize {
+    let large = fs::metadata(corpus).is_ok_and(|file| file.len() > 256 << 20);
+    if large { 8192 } else { 2048 }
+}
+
 fn check(options: &BuildOptions) -> Result<()> {
     let (rows, shard) = (options.unit_rows, options.shard);
     if rows == 0 || rows > 1 << 20 {
@@ -352,6 +360,7 @@ impl Work<'_> {
                 };
                 self.encode_passages(&unit, &passages, report)?;
             }
+            unit.sketch_vectors()?;
             done += passages.len() as u64;
         }
         if let Some(layer) = layer {

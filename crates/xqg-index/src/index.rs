@@ -1,16 +1,19 @@
 //! An index opened for reading: embeddings and sums mapped, docids in memory, texts on demand.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
-use xqg_data::npy::Matrix;
 use xqg_data::passage::Passage;
 use xqg_data::run::ScoredDoc;
 
 use crate::add::unit_rows;
 use crate::error::{IndexError, Result};
+use crate::gram::pairs;
 use crate::manifest::IndexManifest;
+use crate::sketch::Sketch;
+use crate::stored::Stored;
 use crate::top_k::Ids;
 use crate::unit::{LayerSums, Question, Unit};
 
@@ -21,7 +24,9 @@ pub struct OpenUnit {
     /// The first row of this unit within the opened index.
     pub first: usize,
     /// The passages' embeddings.
-    pub vectors: Matrix,
+    pub vectors: Stored,
+    /// Their 8-bit copy, where there is one.
+    pub sketch: Option<Arc<Sketch>>,
     /// The sums of each layer.
     pub layers: Vec<LayerSums>,
 }
@@ -48,16 +53,15 @@ impl Index {
         for number in manifest.units() {
             let unit = Unit::new(folder, number);
             let (first, rows) = (ids.len(), unit_rows(&manifest, number));
-            let shape = (rows, manifest.plan.contract.dim);
-            let vectors = unit.open_vectors()?;
+            let (shape, dtype) = ((rows, manifest.plan.contract.dim), manifest.plan.dtype);
+            let vectors = unit.open_vectors(dtype)?;
             let named = ids.extend_lines(&unit.read_ids()?);
             check_shape(&vectors, shape, named)?;
-            let layers = manifest.layers.iter().map(|layer| {
-                let langs = layer.langs.iter().map(|l| l.lang).collect();
-                unit.open_layer(layer.id, langs, shape)
-            });
-            let layers = layers.collect::<Result<_>>()?;
-            units.push(OpenUnit { unit, first, vectors, layers });
+            let layers = manifest.layers.iter().map(|layer| unit.open_layer(layer, dtype, shape));
+            let layers = layers.collect::<Result<Vec<_>>>()?;
+            check_gram(&layers)?;
+            let sketch = unit.open_vector_sketch(&vectors)?;
+            units.push(OpenUnit { unit, first, vectors, sketch, layers });
         }
         Ok(Self { folder: folder.to_path_buf(), manifest, ids, units })
     }
@@ -87,12 +91,21 @@ impl Index {
         &self.units
     }
 
+    /// Whether every unit has its 8-bit copy, and for fused scores the dot products beside it.
+    pub fn is_sketched(&self, fused: bool) -> bool {
+        let layers = !fused || !self.manifest.layers.is_empty();
+        let whole = |u: &OpenUnit| {
+            u.layers.iter().all(|l| !fused || (l.sketch.is_some() && l.gram.is_some()))
+        };
+        layers && self.units.iter().all(|u| u.sketch.is_some() && whole(u))
+    }
+
     /// A hit as runs have it.
     pub fn scored(&self, (score, row): (f32, u32)) -> ScoredDoc {
         ScoredDoc { docid: self.ids.get(row).to_owned(), score: f64::from(score) }
     }
 
-    fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
+    pub(crate) fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
         let at = self.units.partition_point(|u| u.first <= row as usize) - 1;
         (&self.units[at], row as usize - self.units[at].first)
     }
@@ -160,7 +173,23 @@ impl Index {
     }
 }
 
-fn check_shape(vectors: &Matrix, expected: (usize, usize), named: usize) -> Result<()> {
+/// Checks that each layer has a row of dot products for each of its pairs of vectors.
+fn check_gram(layers: &[LayerSums]) -> Result<()> {
+    let mut from = 1;
+    for layer in layers {
+        let to = from + layer.langs.len();
+        let expected = pairs(from, to).count();
+        if let Some(gram) = layer.gram.as_ref().filter(|g| g.rows() != expected) {
+            let found = format!("{} rows", gram.rows());
+            let expected = format!("{expected} rows");
+            return Err(DataError::unexpected(gram.path(), expected, found).into());
+        }
+        from = to;
+    }
+    Ok(())
+}
+
+fn check_shape(vectors: &Stored, expected: (usize, usize), named: usize) -> Result<()> {
     let found = (vectors.rows(), vectors.dim());
     if found == expected && named == expected.0 {
         return Ok(());

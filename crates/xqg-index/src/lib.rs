@@ -6,14 +6,26 @@
 //! text never meets a network here: whoever builds an index hands in a function that encodes.
 
 pub mod add;
+mod block;
+mod bounds;
 pub mod build;
 pub mod error;
+mod exact;
 pub mod fuse;
+pub mod gram;
 pub mod index;
 pub mod manifest;
 pub mod merge;
+mod plain;
 pub mod progress;
 pub mod questions;
+mod rescore;
+pub mod resketch;
+mod scan;
 pub mod search;
+mod share;
+mod shortlist;
+pub mod sketch;
+pub mod stored;
 pub mod top_k;
 pub mod unit;

@@ -6,9 +6,12 @@
 //! INDEX/manifest.json
 //! INDEX/units/00000/ids.txt            the passages' docids, one a line
 //! INDEX/units/00000/passages.jsonl     the passages' texts, in the order of the rows
-//! INDEX/units/00000/d.npy              their embeddings, rows x dim
+//! INDEX/units/00000/d.npy              their embeddings, rows x dim; not with dtype int8
+//! INDEX/units/00000/d.i8               their 8-bit copy, see [`crate::sketch`]
 //! INDEX/units/00000/q0001.jsonl        the questions of layer 1, ordered by row
-//! INDEX/units/00000/q0001.sums.npy     their sums, (languages * rows) x dim, language by language
+//! INDEX/units/00000/q0001.sums.npy     their sums, (languages * rows) x dim, language by language; not with int8
+//! INDEX/units/00000/q0001.i8           their 8-bit copy
+//! INDEX/units/00000/q0001.gram.npy     dot products between a passage's vectors, see [`crate::gram`]
 //! INDEX/units/00000/q0001.counts.npy   how many questions are in each sum
 //! ```
 

@@ -12,6 +12,8 @@ pub enum Stage {
     EncodePassages,
     /// Encoding questions.
     EncodeQuestions,
+    /// Writing 8-bit copies; counts passages.
+    Sketch,
     /// Scoring passages.
     Search,
 }

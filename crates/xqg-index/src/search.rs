@@ -2,22 +2,25 @@
 //!
 //! For a passage embedding `d` and its reduced questions `s`, the fused score of a query q is
 //! `((1 - a) q·d + a q·s) / |(1 - a) d + a s|` (without the division where nothing is renormalised),
-//! so one pass over `d` and `s` serves any number of weights `a` at once. Blocks of rows are scored
-//! against all queries by matrix products, on all threads; the ranking does not depend on how many.
+//! so one pass over `d` and `s` serves any number of weights `a` at once. An index with sketches is
+//! read through them ([`scan`]): an 8-bit copy says which rows can be among the best, and only those
+//! are scored ([`exact`](crate::exact)); without, every row is ([`plain`]). Both give the same bits, and
+//! neither depends on the number of threads or on the queries beside.
 
-use gemm::Parallelism;
-use rayon::prelude::*;
 use xqg_data::lang::Lang;
 use xqg_data::run::Run;
+use xqg_kernel::dense;
 
 use crate::error::{IndexError, Result};
-use crate::fuse::{LangSum, LangWeights, Reduce, Weight, reduce_questions};
+use crate::fuse::{LangWeights, Reduce, Weight};
 use crate::index::{Index, OpenUnit};
+use crate::manifest::Layer;
 use crate::progress::{Observer, Progress, Stage};
-use crate::top_k::TopK;
+use crate::unit::LayerSums;
+use crate::{plain, scan};
 
-/// Rows scored together: their vectors and scores stay in a core's cache.
-const BLOCK_ROWS: usize = 256;
+/// Rankings of more than one row in so many are made without sketches.
+const DEEP: usize = 8;
 /// Bytes of candidates kept at a time over all threads; more queries go in several passes.
 const CANDIDATE_BYTES: usize = 512 << 20;
 
@@ -83,10 +86,9 @@ pub fn search_rows(
 ) -> Result<Vec<Vec<Hits>>> {
     check(index, queries, options)?;
     let dim = index.dim();
-    let per_query = options.weights.len().max(1) * options.k.max(1);
-    // A selection holds 2 k pairs of 8 bytes, and a thread holds up to two sets of selections.
+    let per_query = options.weights.len().max(1) * (scan::most_candidates(options.k) + options.k);
     let threads = rayon::current_num_threads();
-    let batch = (CANDIDATE_BYTES / (per_query * 16 * 2 * threads)).clamp(1, 1024);
+    let batch = (CANDIDATE_BYTES / (per_query * 12 * threads)).clamp(1, 1024);
     let mut all = vec![Vec::with_capacity(queries.qids.len()); options.weights.len()];
     let total = Some(queries.qids.len() as u64);
     for (langs, vectors) in queries.langs.chunks(batch).zip(queries.vectors.chunks(batch * dim)) {
@@ -117,38 +119,85 @@ fn check(index: &Index, queries: QueryVectors, options: &SearchOptions) -> Resul
 }
 
 /// Queries that weigh the languages alike: they share the reduced questions of each passage.
-struct Group {
+pub(crate) struct Group {
     /// Places within the pass's queries.
-    members: Vec<usize>,
+    pub members: Vec<usize>,
     /// The members' vectors, row after row.
-    vectors: Vec<f32>,
+    pub vectors: Vec<f32>,
     /// For each layer, the weight of each of its languages.
     weights: Vec<Vec<f32>>,
     /// The formula's alpha for each weight of the options.
-    alphas: Vec<f32>,
+    pub alphas: Vec<f32>,
+}
+
+/// The sums of one language of one layer, with the weight that a group gives them.
+pub(crate) struct SumPart<'a> {
+    /// The layer, and its number from 0.
+    pub layer: &'a LayerSums,
+    pub number: usize,
+    /// The language's place within the layer.
+    pub block: usize,
+    /// The weight, above 0.
+    pub weight: f32,
+    /// The number of the vector among those of a passage, see [`crate::gram`].
+    pub vector: usize,
+}
+
+impl Group {
+    fn new(
+        index: &Index,
+        options: &SearchOptions,
+        lang: Option<Lang>,
+        members: Vec<usize>,
+        all: &[f32],
+    ) -> Self {
+        let dim = index.dim();
+        let vectors = members.iter().flat_map(|&i| &all[i * dim..][..dim]).copied().collect();
+        let layer_weights = |layer: &Layer| {
+            layer.langs.iter().map(|c| options.langs.weight(c.lang, lang)).collect()
+        };
+        let weights: Vec<Vec<f32>> = index.manifest.layers.iter().map(layer_weights).collect();
+        let needs_count = options.reduce == Reduce::Sum;
+        let questions = if needs_count { mean_questions(index, &weights) } else { 0.0 };
+        let alphas = options.weights.iter().map(|w| w.alpha(options.reduce, questions)).collect();
+        Self { members, vectors, weights, alphas }
+    }
+
+    /// Whether any weight counts the questions.
+    pub fn fused(&self) -> bool {
+        self.alphas.iter().any(|&a| a != 0.0)
+    }
+
+    /// The sums of a unit that count, in the order of the layers and their languages.
+    pub fn parts<'a>(&self, unit: &'a OpenUnit) -> impl Iterator<Item = SumPart<'a>> {
+        let places = unit.layers.iter().zip(&self.weights).enumerate();
+        let all = places.flat_map(|(number, (layer, weights))| {
+            weights.iter().enumerate().map(move |(block, &weight)| (layer, number, block, weight))
+        });
+        let numbered = all.enumerate().filter(|(_, (.., weight))| *weight > 0.0);
+        numbered.map(|(i, (layer, number, block, weight))| SumPart {
+            layer,
+            number,
+            block,
+            weight,
+            vector: i + 1,
+        })
+    }
+
+    /// The vector of a member.
+    pub fn vector(&self, member: usize) -> &[f32] {
+        let dim = self.vectors.len() / self.members.len().max(1);
+        &self.vectors[member * dim..][..dim]
+    }
 }
 
 /// One pass over all rows for some queries.
-struct Pass<'a> {
-    index: &'a Index,
-    options: &'a SearchOptions,
-    groups: Vec<Group>,
-    queries: usize,
+pub(crate) struct Pass<'a> {
+    pub index: &'a Index,
+    pub options: &'a SearchOptions,
+    pub groups: Vec<Group>,
+    pub queries: usize,
 }
-
-/// Memory of one thread.
-#[derive(Default)]
-struct Scratch {
-    d: Vec<f32>,
-    s: Vec<f32>,
-    sums: Vec<f32>,
-    lengths: Vec<[f32; 3]>,
-    q_d: Vec<f32>,
-    q_s: Vec<f32>,
-}
-
-/// The selections of one thread: for each weight and query.
-type Selections = Vec<Vec<TopK>>;
 
 impl<'a> Pass<'a> {
     fn new(
@@ -172,118 +221,11 @@ impl<'a> Pass<'a> {
         Self { index, options, groups, queries: langs.len() }
     }
 
-    fn empty(&self) -> Selections {
-        vec![vec![TopK::new(self.options.k); self.queries]; self.options.weights.len()]
-    }
-
     fn run(&self) -> Vec<Vec<Hits>> {
-        let ids = &self.index.ids;
-        let blocks: Vec<(&OpenUnit, usize)> = self.index.units().iter().flat_map(blocks).collect();
-        let fold = |(mut best, mut scratch): (Selections, Scratch),
-                    &(unit, start): &(&OpenUnit, usize)| {
-            self.score_block(unit, start, &mut scratch, &mut best);
-            (best, scratch)
-        };
-        let merge = |mut a: Selections, b: Selections| {
-            for (x, y) in a.iter_mut().flatten().zip(b.into_iter().flatten()) {
-                x.merge(y, ids);
-            }
-            a
-        };
-        let best = blocks
-            .par_iter()
-            .with_min_len(4)
-            .fold(|| (self.empty(), Scratch::default()), fold)
-            .map(|(best, _)| best)
-            .reduce(|| self.empty(), merge);
-        let sort = |run: Vec<TopK>| run.into_iter().map(|top| top.into_sorted(ids)).collect();
-        best.into_iter().map(sort).collect()
-    }
-
-    /// Scores one block of rows against every query under every weight.
-    fn score_block(&self, unit: &OpenUnit, start: usize, s: &mut Scratch, best: &mut Selections) {
-        let rows = BLOCK_ROWS.min(unit.vectors.rows() - start);
-        let dim = self.index.dim();
-        s.d.resize(rows * dim, 0.0);
-        unit.vectors.read_rows(start, &mut s.d);
-        for group in &self.groups {
-            let fused = group.alphas.iter().any(|&a| a > 0.0);
-            if fused {
-                s.reduce(unit, start, group, (rows, dim, self.options.reduce));
-            }
-            let shape = (group.members.len(), rows, dim);
-            products(shape, &group.vectors, &s.d, &mut s.q_d);
-            if fused {
-                products(shape, &group.vectors, &s.s, &mut s.q_s);
-            }
-            let first = (unit.first + start) as u32;
-            self.offer(group, (first, rows), s, best);
-        }
-    }
-
-    fn offer(
-        &self,
-        group: &Group,
-        (first, rows): (u32, usize),
-        s: &Scratch,
-        best: &mut Selections,
-    ) {
-        for (&alpha, best) in group.alphas.iter().zip(best) {
-            let scales = if alpha > 0.0 { self.scales(alpha, &s.lengths[..rows]) } else { vec![] };
-            for (i, &query) in group.members.iter().enumerate() {
-                let q_d = &s.q_d[i * rows..][..rows];
-                let score = |row: usize| match scales.get(row) {
-                    None => q_d[row],
-                    Some(scale) => {
-                        ((1.0 - alpha) * q_d[row] + alpha * s.q_s[i * rows + row]) * scale
-                    }
-                };
-                for row in 0..rows {
-                    best[query].offer(score(row), first + row as u32, &self.index.ids);
-                }
-            }
-        }
-    }
-
-    /// One over the length of each fused vector, from the lengths of its parts; 1 without
-    /// renormalising.
-    fn scales(&self, alpha: f32, lengths: &[[f32; 3]]) -> Vec<f32> {
-        let (a, b) = (f64::from(1.0 - alpha), f64::from(alpha));
-        let scale = |&[dd, ds, ss]: &[f32; 3]| {
-            let square =
-                a * a * f64::from(dd) + 2.0 * a * b * f64::from(ds) + b * b * f64::from(ss);
-            if square > 0.0 { (1.0 / square.sqrt()) as f32 } else { 0.0 }
-        };
-        if self.options.renormalize {
-            lengths.iter().map(scale).collect()
-        } else {
-            vec![1.0; lengths.len()]
-        }
-    }
-}
-
-fn blocks(unit: &OpenUnit) -> impl Iterator<Item = (&OpenUnit, usize)> {
-    (0..unit.vectors.rows()).step_by(BLOCK_ROWS).map(move |start| (unit, start))
-}
-
-impl Group {
-    fn new(
-        index: &Index,
-        options: &SearchOptions,
-        lang: Option<Lang>,
-        members: Vec<usize>,
-        all: &[f32],
-    ) -> Self {
-        let dim = index.dim();
-        let vectors = members.iter().flat_map(|&i| &all[i * dim..][..dim]).copied().collect();
-        let layer_weights = |layer: &crate::manifest::Layer| {
-            layer.langs.iter().map(|c| options.langs.weight(c.lang, lang)).collect()
-        };
-        let weights: Vec<Vec<f32>> = index.manifest.layers.iter().map(layer_weights).collect();
-        let needs_count = options.reduce == Reduce::Sum;
-        let questions = if needs_count { mean_questions(index, &weights) } else { 0.0 };
-        let alphas = options.weights.iter().map(|w| w.alpha(options.reduce, questions)).collect();
-        Self { members, vectors, weights, alphas }
+        // Where a large part of the rows is wanted, a choice beforehand saves nothing.
+        let deep = self.options.k > self.index.len() / DEEP;
+        let fused = self.groups.iter().any(Group::fused);
+        if deep || !self.index.is_sketched(fused) { plain::run(self) } else { scan::run(self) }
     }
 }
 
@@ -304,84 +246,7 @@ pub fn mean_questions(index: &Index, weights: &[Vec<f32>]) -> f32 {
     (total / passages.max(1) as f64) as f32
 }
 
-impl Scratch {
-    /// Reads the sums of a block, reduces them by the group's weights, and measures lengths.
-    fn reduce(
-        &mut self,
-        unit: &OpenUnit,
-        start: usize,
-        group: &Group,
-        (rows, dim, reduce): (usize, usize, Reduce),
-    ) {
-        let mut parts: Vec<(f32, &[u32])> = Vec::new();
-        self.sums.clear();
-        for (layer, weights) in unit.layers.iter().zip(&group.weights) {
-            for (block, &weight) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
-                let at = self.sums.len();
-                self.sums.resize(at + rows * dim, 0.0);
-                layer.read_sums(block, start, &mut self.sums[at..]);
-                parts.push((weight, &layer.counts(block)[start..start + rows]));
-            }
-        }
-        self.s.resize(rows * dim, 0.0);
-        self.lengths.resize(rows, [0.0; 3]);
-        for row in 0..rows {
-            let sum = |i: usize| &self.sums[(i * rows + row) * dim..][..dim];
-            let lang_sum = |(i, &(weight, counts)): (usize, &(f32, &[u32]))| LangSum {
-                weight,
-                sum: sum(i),
-                count: counts[row],
-            };
-            let parts = parts.iter().enumerate().map(lang_sum);
-            let out = &mut self.s[row * dim..][..dim];
-            reduce_questions(parts, reduce, out);
-            let d = &self.d[row * dim..][..dim];
-            self.lengths[row] = [dot(d, d), dot(d, out), dot(out, out)];
-        }
-    }
-}
-
-/// A dot product in sixteen lanes: it vectorises, and its order is always the same.
+/// A dot product in sixteen lanes: its order is always the same.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let (a_chunks, b_chunks) = (a.chunks_exact(16), b.chunks_exact(16));
-    let tail = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    let tail: f32 = tail.map(|(x, y)| x * y).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        for i in 0..16 {
-            lanes[i] += x[i] * y[i];
-        }
-    }
-    lanes.iter().sum::<f32>() + tail
-}
-
-/// `out = queries · rowsᵀ`: m queries against n rows of length k.
-fn products((m, n, k): (usize, usize, usize), queries: &[f32], rows: &[f32], out: &mut Vec<f32>) {
-    out.resize(m * n, 0.0);
-    assert!(queries.len() == m * k && rows.len() >= n * k, "whole rows on both sides");
-    // SAFETY: the three buffers hold at least m x k, n x k and m x n numbers, as just checked, and
-    // `out` is borrowed mutably, so it overlaps neither factor.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            queries.as_ptr(),
-            1,
-            k as isize,
-            rows.as_ptr(),
-            k as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    dense::dot(a, b)
 }

@@ -91,6 +91,16 @@ impl TopK {
         self.rows.truncate(self.k);
     }
 
+    /// The score of the k-th best so far, if there are as many.
+    pub fn floor(&self, ids: &Ids) -> Option<f32> {
+        let mut copy = self.clone();
+        copy.cut(ids);
+        (copy.k > 0 && copy.rows.len() == copy.k).then(|| {
+            let worst = copy.rows.iter().max_by(|a, b| ids.order(**a, **b));
+            worst.map_or(f32::NEG_INFINITY, |w| w.0)
+        })
+    }
+
     /// Takes in another selection.
     pub fn merge(&mut self, other: Self, ids: &Ids) {
         for (score, row) in other.rows {

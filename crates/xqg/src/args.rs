@@ -173,6 +173,17 @@ pub enum DtypeArg {
     F16,
 }
 
+/// How the numbers of an index lie on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IndexDtypeArg {
+    /// Four bytes a number, exact, and a fifth to search by
+    F32,
+    /// Two bytes a number, about three digits, and a third to search by
+    F16,
+    /// One byte a number, about two digits: the smallest index
+    Int8,
+}
+
 /// What an input file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SideArg {
@@ -245,6 +256,8 @@ pub enum IndexVerb {
     Add(IndexAddArgs),
     /// Put the parts of a sharded build together
     Merge(IndexMergeArgs),
+    /// Write the 8-bit copies that make searching fast, where an older index lacks them
+    Sketch(IndexSketchArgs),
 }
 
 /// `xqg index` itself. What clap requires is optional here only because a verb below negates it.
@@ -264,16 +277,17 @@ pub struct IndexBuildArgs {
     pub out: Option<PathBuf>,
     /// How numbers lie on disk
     #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: DtypeArg,
+    pub dtype: IndexDtypeArg,
     /// Which side of the encoder questions go through
     #[arg(long, value_enum, default_value = "query")]
     pub questions_as: SideArg,
     /// Build every N-th unit, beginning with the I-th [default: the Slurm array task, else 1/1]
     #[arg(long, value_name = "I/N")]
     pub shard: Option<ShardArg>,
-    /// Passages in a work unit: what is lost at most when the build is killed
-    #[arg(long, default_value = "2048", value_parser = positive)]
-    pub unit_rows: usize,
+    /// Passages in a work unit: what is lost at most when the build is killed [default: 2048, or
+    /// 8192 for a passages file above 256 MiB]
+    #[arg(long, value_parser = positive)]
+    pub unit_rows: Option<usize>,
     /// Leave out lines that cannot be used; they are counted and listed
     #[arg(long)]
     pub skip_bad: bool,
@@ -321,6 +335,14 @@ pub struct IndexMergeArgs {
     /// Replace the index at --out
     #[arg(long)]
     pub force: bool,
+}
+
+/// `xqg index sketch`.
+#[derive(Debug, Args)]
+pub struct IndexSketchArgs {
+    /// The index folder
+    #[arg(value_name = "INDEX")]
+    pub index: PathBuf,
 }
 
 /// Sum or mean.

@@ -15,7 +15,7 @@ use xqg_model::encoder::{Encoder, EncoderOptions};
 use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
 
-use crate::args::{DtypeArg, EncoderArgs, PoolingArg, PrecisionArg, SideArg};
+use crate::args::{DtypeArg, EncoderArgs, IndexDtypeArg, PoolingArg, PrecisionArg, SideArg};
 use crate::commands::model;
 use crate::output;
 use crate::progress::Display;
@@ -149,6 +149,7 @@ pub fn observe(display: &mut Display) -> impl FnMut(Progress) {
             Stage::Questions => ("reading questions", "questions"),
             Stage::EncodePassages => ("encoding passages", "passages"),
             Stage::EncodeQuestions => ("encoding questions", "questions"),
+            Stage::Sketch => ("sketching", "passages"),
             Stage::Search => ("searching", "queries"),
         };
         display.show(stage, unit, p.done, p.total);
@@ -160,6 +161,15 @@ pub fn dtype(arg: DtypeArg) -> Dtype {
     match arg {
         DtypeArg::F32 => Dtype::F32,
         DtypeArg::F16 => Dtype::F16,
+    }
+}
+
+/// The dtype of an index that a word means.
+pub fn index_dtype(arg: IndexDtypeArg) -> Dtype {
+    match arg {
+        IndexDtypeArg::F32 => Dtype::F32,
+        IndexDtypeArg::F16 => Dtype::F16,
+        IndexDtypeArg::Int8 => Dtype::Int8,
     }
 }
 

@@ -1,13 +1,15 @@
-//! `xqg index`, `xqg index add` and `xqg index merge`.
+//! `xqg index`, `xqg index add`, `xqg index merge` and `xqg index sketch`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use xqg_index::add::AddOptions;
-use xqg_index::build::{BuildOptions, refuse_finished};
+use xqg_index::build::{BuildOptions, default_unit_rows, refuse_finished};
 use xqg_index::manifest::{IndexManifest, Shard};
 
-use crate::args::{IndexAddArgs, IndexBuildArgs, IndexMergeArgs, ShardArg, bad_lines};
+use crate::args::{
+    IndexAddArgs, IndexBuildArgs, IndexMergeArgs, IndexSketchArgs, ShardArg, bad_lines,
+};
 use crate::encoding::{self, observe};
 use crate::output;
 use crate::progress::Display;
@@ -25,8 +27,8 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
         corpus: corpus.clone(),
         queries: args.queries.clone(),
         side: encoding::side(args.questions_as),
-        dtype: encoding::dtype(args.dtype),
-        unit_rows: args.unit_rows,
+        dtype: encoding::index_dtype(args.dtype),
+        unit_rows: args.unit_rows.unwrap_or_else(|| default_unit_rows(corpus)),
         shard: *shard,
         bad_lines: bad_lines(args.skip_bad),
         force: args.force,
@@ -107,5 +109,15 @@ pub fn merge(args: &IndexMergeArgs) -> Result<()> {
     let manifest = xqg_index::merge::merge(&args.out, &args.parts, args.force)?;
     let (out, parts) = (args.out.display(), args.parts.len());
     output::note(format_args!("{out}: {} passages from {parts} parts", manifest.passages));
+    Ok(())
+}
+
+/// Writes the sketches that an index lacks.
+pub fn sketch(args: &IndexSketchArgs) -> Result<()> {
+    let mut display = Display::new();
+    let manifest = xqg_index::resketch::sketch(&args.index, &mut observe(&mut display))?;
+    drop(display);
+    let (index, passages) = (args.index.display(), manifest.passages);
+    output::note(format_args!("{index}: {passages} passages have their 8-bit copies"));
     Ok(())
 }
