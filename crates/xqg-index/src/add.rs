@@ -124,7 +124,7 @@ fn remove_marks(index: &Path, layer: u32) -> Result<()> {
 }
 
 /// A part of a sharded build knows only its own docids.
-fn refuse_part(index: &Path, manifest: &IndexManifest) -> Result<()> {
+pub(crate) fn refuse_part(index: &Path, manifest: &IndexManifest) -> Result<()> {
     let shard = manifest.shard();
     if shard.of == 1 {
         return Ok(());

@@ -48,6 +48,28 @@ pub enum IndexError {
         /// The way out.
         hint: &'static str,
     },
+    /// The graph's library failed.
+    #[error("{doing} {path}: {source}")]
+    Graph {
+        /// The action as a participle.
+        doing: &'static str,
+        /// The graph's file.
+        path: PathBuf,
+        /// What the library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An index without a graph, or with one of something else.
+    #[error("searching {path} approximately: expected {expected}, found {found}\nhint: {hint}")]
+    NoGraph {
+        /// The index.
+        path: PathBuf,
+        /// What was looked for.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+        /// The way out.
+        hint: String,
+    },
     /// A setting outside its range.
     #[error("{name}: expected {expected}, found {found}")]
     Setting {

@@ -92,7 +92,7 @@ impl Index {
         ScoredDoc { docid: self.ids.get(row).to_owned(), score: f64::from(score) }
     }
 
-    fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
+    pub(crate) fn unit_of(&self, row: u32) -> (&OpenUnit, usize) {
         let at = self.units.partition_point(|u| u.first <= row as usize) - 1;
         (&self.units[at], row as usize - self.units[at].first)
     }

@@ -9,6 +9,8 @@ pub mod add;
 pub mod build;
 pub mod error;
 pub mod fuse;
+pub mod fused;
+pub mod graph;
 pub mod index;
 pub mod manifest;
 pub mod merge;

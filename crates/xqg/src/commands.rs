@@ -4,6 +4,7 @@ pub mod compare;
 pub mod encode;
 pub mod evaluate;
 pub mod explain;
+pub mod graph;
 pub mod index;
 pub mod model;
 pub mod quickstart;

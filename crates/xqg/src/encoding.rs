@@ -131,6 +131,9 @@ pub fn observe(display: &mut Display) -> impl FnMut(Progress) {
             Stage::EncodePassages => ("encoding passages", "passages"),
             Stage::EncodeQuestions => ("encoding questions", "questions"),
             Stage::Search => ("searching", "queries"),
+            Stage::Survey => ("surveying fused vectors", "passages"),
+            Stage::Graph => ("linking passages", "passages"),
+            Stage::Fuse => ("fusing", "passages"),
         };
         display.show(stage, unit, p.done, p.total);
     }

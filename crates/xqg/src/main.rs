@@ -49,6 +49,7 @@ fn run(command: Command) -> Result<()> {
             None => commands::index::build(&args.build),
             Some(IndexVerb::Add(args)) => commands::index::add(&args),
             Some(IndexVerb::Merge(args)) => commands::index::merge(&args),
+            Some(IndexVerb::Graph(args)) => commands::graph::build(&args),
         },
         Command::Search(args) => commands::search::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
