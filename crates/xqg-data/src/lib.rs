@@ -12,6 +12,7 @@ pub mod file;
 pub mod generated;
 pub mod lang;
 pub mod lines;
+pub mod map;
 pub mod npy;
 pub mod passage;
 pub mod qrels;

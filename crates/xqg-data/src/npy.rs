@@ -1,17 +1,16 @@
 //! numpy's `.npy` files of one or two dimensions: f32, f16 and u32, row by row, little-endian. Written
 //! through a partial file, read through a memory map; any numpy can open them without our code.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, quote};
 use crate::file::PartialFile;
+use crate::map::MappedFile;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// numpy aligns the data to 64 bytes, so a map of the file can be cast.
@@ -25,6 +24,8 @@ pub enum Dtype {
     F32,
     /// Two bytes, IEEE half: about three decimal digits.
     F16,
+    /// One byte, with a scale for each row: in indexes only, which keep it in a file of their own.
+    Int8,
 }
 
 impl Dtype {
@@ -33,6 +34,7 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
+            Self::Int8 => 1,
         }
     }
 
@@ -40,6 +42,7 @@ impl Dtype {
         match self {
             Self::F32 => "<f4",
             Self::F16 => "<f2",
+            Self::Int8 => "|i1",
         }
     }
 }
@@ -59,7 +62,11 @@ impl MatrixWriter {
     ///
     /// # Errors
     /// When the file cannot be created.
+    ///
+    /// # Panics
+    /// For [`Dtype::Int8`], whose numbers mean nothing without their scales.
     pub fn create(path: &Path, dtype: Dtype, rows: usize, dim: usize) -> Result<Self, DataError> {
+        assert!(dtype != Dtype::Int8, "8-bit numbers lie in sketches");
         let mut file = PartialFile::create(path)?;
         let head = header(dtype.descr(), &format!("({rows}, {dim})"));
         file.write_all(&head).map_err(DataError::io("writing", path))?;
@@ -82,6 +89,7 @@ impl MatrixWriter {
                 refuse_non_finite(&path, halves.iter().all(|v| v.is_finite()))?;
                 self.file.write_all(bytemuck::cast_slice(&halves))
             }
+            Dtype::Int8 => unreachable!("no such matrix is created"),
         };
         written.map_err(DataError::io("writing", &path))?;
         self.written += values.len();
@@ -141,24 +149,21 @@ fn header(descr: &str, shape: &str) -> Vec<u8> {
 /// A memory-mapped `.npy` file whose header and length have been checked.
 #[derive(Debug)]
 struct Mapped {
-    map: Mmap,
+    map: MappedFile,
     start: usize,
 }
 
 impl Mapped {
     fn open(path: &Path) -> Result<(Self, String, Vec<usize>), DataError> {
-        let file = File::open(path).map_err(DataError::io("reading", path))?;
-        // SAFETY: artefacts are written once and renamed into place, never changed afterwards; a
-        // person who truncates one under a running search gets a bus error, as with any map.
-        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io("mapping", path))?;
-        let (descr, shape, start) = parse_header(&map).ok_or_else(|| {
+        let map = MappedFile::open(path)?;
+        let (descr, shape, start) = parse_header(map.bytes()).ok_or_else(|| {
             DataError::unexpected(path, "a .npy file, version 1, C order", "something else")
         })?;
         Ok((Self { map, start }, descr, shape))
     }
 
     fn data(&self) -> &[u8] {
-        &self.map[self.start..]
+        &self.map.bytes()[self.start..]
     }
 
     fn check_length(&self, path: &Path, bytes: Option<usize>) -> Result<(), DataError> {
@@ -245,6 +250,18 @@ impl Matrix {
         &self.path
     }
 
+    /// Rows `start .. start + n` where they lie, if they lie as f32.
+    ///
+    /// # Panics
+    /// When the range is outside the matrix: a bug of the caller.
+    pub fn rows_in_place(&self, start: usize, n: usize) -> Option<&[f32]> {
+        let all: &[f32] = match self.dtype {
+            Dtype::F32 => bytemuck::cast_slice(self.mapped.data()),
+            _ => return None,
+        };
+        Some(&all[start * self.dim..][..n * self.dim])
+    }
+
     /// Copies rows `start .. start + out.len() / dim` as f32.
     ///
     /// # Panics
@@ -260,21 +277,35 @@ impl Matrix {
                 let all: &[f16] = bytemuck::cast_slice(self.mapped.data());
                 all[from..from + n].convert_to_f32_slice(out);
             }
+            Dtype::Int8 => unreachable!("no such matrix is opened"),
         }
     }
 }
 
-/// Reads a column of counts.
-///
-/// # Errors
-/// When it is no list of u32, or shorter than its header says.
-pub fn read_counts(path: &Path) -> Result<Vec<u32>, DataError> {
-    let (mapped, descr, shape) = Mapped::open(path)?;
-    let ("<u4", [rows]) = (descr.as_str(), &shape[..]) else {
-        return Err(DataError::unexpected(path, "one column of u32", quote(&descr)));
-    };
-    mapped.check_length(path, rows.checked_mul(4))?;
-    Ok(bytemuck::cast_slice(mapped.data()).to_vec())
+/// A memory-mapped column of counts.
+#[derive(Debug)]
+pub struct Counts {
+    mapped: Mapped,
+}
+
+impl Counts {
+    /// Opens a file and checks type, shape and length; nothing is read yet.
+    ///
+    /// # Errors
+    /// When it is no list of u32, or shorter than its header says.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let (mapped, descr, shape) = Mapped::open(path)?;
+        let ("<u4", [rows]) = (descr.as_str(), &shape[..]) else {
+            return Err(DataError::unexpected(path, "one column of u32", quote(&descr)));
+        };
+        mapped.check_length(path, rows.checked_mul(4))?;
+        Ok(Self { mapped })
+    }
+
+    /// All counts.
+    pub fn as_slice(&self) -> &[u32] {
+        bytemuck::cast_slice(self.mapped.data())
+    }
 }
 
 #[cfg(test)]
@@ -313,7 +344,7 @@ mod tests {
             bytes[flip % n] = byte;
             bytes.truncate(n - cut % n);
             std::fs::write(&path, &bytes).unwrap();
-            let _ = read_counts(&path);
+            let _ = Counts::open(&path);
             let _ = Matrix::open(&path);
         }
     }

@@ -10,6 +10,7 @@ use xqg_data::file::{Lock, output_path, remove, writable_folder};
 use xqg_data::lines::{BadLines, Skipped};
 
 use crate::build::{BATCH, Encode, Summary};
+use crate::collapse::refuse_collapsed;
 use crate::error::{IndexError, Result};
 use crate::manifest::{IndexManifest, Layer, hash_file, write_json};
 use crate::progress::{Observer, Progress, Stage};
@@ -45,6 +46,7 @@ pub fn add(
     let mut manifest = IndexManifest::read(index)?;
     manifest.plan.contract.check(encode.contract, "adding questions")?;
     refuse_part(index, &manifest)?;
+    refuse_collapsed(index, &manifest, "more questions")?;
     writable_folder(index)?;
     let id = manifest.layers.last().map_or(1, |l| l.id + 1);
     let input = hash_file(&options.queries)?;
@@ -241,6 +243,7 @@ pub(crate) fn encode_layer(
     let (summary, observer) = report;
     let all: u64 = layer.langs.iter().map(|l| l.questions).sum();
     let total = (manifest.shard().of == 1).then_some(all);
+    let layers: Vec<Layer> = manifest.layers.iter().chain([layer]).cloned().collect();
     for number in manifest.units() {
         let unit = Unit::new(folder, number);
         if unit.has_layer(layer.id) {
@@ -260,7 +263,9 @@ pub(crate) fn encode_layer(
             let stage = Stage::EncodeQuestions;
             observer(Progress { stage, done: summary.questions, total });
         }
-        unit.write_layer(layer.id, manifest.plan.dtype, &sums, &questions)?;
+        unit.write_sums(layer.id, manifest.plan.dtype, &sums)?;
+        unit.sketch_layer(manifest.plan.dtype, &layers, (rows, sums.dim))?;
+        unit.write_questions(layer.id, &questions)?;
         remove_spill(&unit, layer.id)?;
     }
     check_complete(folder, layer.id, summary.questions)

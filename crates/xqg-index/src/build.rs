@@ -352,6 +352,7 @@ impl Work<'_> {
                 };
                 self.encode_passages(&unit, &passages, report)?;
             }
+            unit.sketch_vectors()?;
             done += passages.len() as u64;
         }
         if let Some(layer) = layer {

@@ -48,6 +48,20 @@ pub enum IndexError {
         /// The way out.
         hint: &'static str,
     },
+    /// A collapsed index was asked for what it no longer holds apart.
+    #[error(
+        "using {path}: expected share 0 and no weights of languages, found {found}: its questions \
+         were fused with its passages when it was collapsed ({fusion})\n\
+         hint: use the index that it was collapsed from"
+    )]
+    Collapsed {
+        /// The collapsed index.
+        path: PathBuf,
+        /// What was asked.
+        found: String,
+        /// What was fused, in words.
+        fusion: String,
+    },
     /// The graph's library failed.
     #[error("{doing} {path}: {source}")]
     Graph {

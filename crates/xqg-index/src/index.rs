@@ -1,16 +1,18 @@
 //! An index opened for reading: embeddings and sums mapped, docids in memory, texts on demand.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
-use xqg_data::npy::Matrix;
 use xqg_data::passage::Passage;
 use xqg_data::run::ScoredDoc;
 
 use crate::add::unit_rows;
 use crate::error::{IndexError, Result};
 use crate::manifest::IndexManifest;
+use crate::sketch::Sketch;
+use crate::stored::Stored;
 use crate::top_k::Ids;
 use crate::unit::{LayerSums, Question, Unit};
 
@@ -21,7 +23,9 @@ pub struct OpenUnit {
     /// The first row of this unit within the opened index.
     pub first: usize,
     /// The passages' embeddings.
-    pub vectors: Matrix,
+    pub vectors: Stored,
+    /// Their 8-bit copy, where there is one.
+    pub sketch: Option<Arc<Sketch>>,
     /// The sums of each layer.
     pub layers: Vec<LayerSums>,
 }
@@ -48,16 +52,14 @@ impl Index {
         for number in manifest.units() {
             let unit = Unit::new(folder, number);
             let (first, rows) = (ids.len(), unit_rows(&manifest, number));
-            let shape = (rows, manifest.plan.contract.dim);
-            let vectors = unit.open_vectors()?;
+            let (shape, dtype) = ((rows, manifest.plan.contract.dim), manifest.plan.dtype);
+            let vectors = unit.open_vectors(dtype)?;
             let named = ids.extend_lines(&unit.read_ids()?);
             check_shape(&vectors, shape, named)?;
-            let layers = manifest.layers.iter().map(|layer| {
-                let langs = layer.langs.iter().map(|l| l.lang).collect();
-                unit.open_layer(layer.id, langs, shape)
-            });
+            let layers = manifest.layers.iter().map(|layer| unit.open_layer(layer, dtype, shape));
             let layers = layers.collect::<Result<_>>()?;
-            units.push(OpenUnit { unit, first, vectors, layers });
+            let sketch = unit.open_vector_sketch(&vectors)?;
+            units.push(OpenUnit { unit, first, vectors, sketch, layers });
         }
         Ok(Self { folder: folder.to_path_buf(), manifest, ids, units })
     }
@@ -102,6 +104,9 @@ impl Index {
     /// # Errors
     /// When a file is missing or damaged.
     pub fn passages(&self, rows: &[u32]) -> Result<Vec<Passage>> {
+        if self.manifest.collapsed.as_ref().is_some_and(|collapsed| !collapsed.texts) {
+            return Ok(rows.iter().map(|&row| self.bare_passage(row)).collect());
+        }
         let found = self.collect(rows, Unit::read_passages, |all: &Vec<Passage>, place| {
             all.get(place).cloned().into_iter().collect()
         })?;
@@ -109,6 +114,12 @@ impl Index {
             found.into_iter().next().ok_or_else(|| self.no_passage(row))
         };
         found.into_iter().zip(rows).map(first).collect()
+    }
+
+    /// A passage of an index that was collapsed without texts.
+    fn bare_passage(&self, row: u32) -> Passage {
+        let (docid, text) = (self.ids.get(row).to_owned(), String::new());
+        Passage { docid, title: text.clone(), text }
     }
 
     fn no_passage(&self, row: u32) -> IndexError {
@@ -160,7 +171,7 @@ impl Index {
     }
 }
 
-fn check_shape(vectors: &Matrix, expected: (usize, usize), named: usize) -> Result<()> {
+fn check_shape(vectors: &Stored, expected: (usize, usize), named: usize) -> Result<()> {
     let found = (vectors.rows(), vectors.dim());
     if found == expected && named == expected.0 {
         return Ok(());

@@ -7,9 +7,12 @@
 
 pub mod add;
 pub mod build;
+pub mod collapse;
 pub mod error;
+pub mod export;
 pub mod fuse;
 pub mod fused;
+pub mod gram;
 pub mod graph;
 pub mod index;
 pub mod manifest;
@@ -17,5 +20,7 @@ pub mod merge;
 pub mod progress;
 pub mod questions;
 pub mod search;
+pub mod sketch;
+pub mod stored;
 pub mod top_k;
 pub mod unit;

@@ -6,9 +6,12 @@
 //! INDEX/manifest.json
 //! INDEX/units/00000/ids.txt            the passages' docids, one a line
 //! INDEX/units/00000/passages.jsonl     the passages' texts, in the order of the rows
-//! INDEX/units/00000/d.npy              their embeddings, rows x dim
+//! INDEX/units/00000/d.npy              their embeddings, rows x dim; not with dtype int8
+//! INDEX/units/00000/d.i8               their 8-bit copy, see [`crate::sketch`]
 //! INDEX/units/00000/q0001.jsonl        the questions of layer 1, ordered by row
-//! INDEX/units/00000/q0001.sums.npy     their sums, (languages * rows) x dim, language by language
+//! INDEX/units/00000/q0001.sums.npy     their sums, (languages * rows) x dim, language by language; not with int8
+//! INDEX/units/00000/q0001.i8           their 8-bit copy
+//! INDEX/units/00000/q0001.gram.npy     dot products between a passage's vectors, see [`crate::gram`]
 //! INDEX/units/00000/q0001.counts.npy   how many questions are in each sum
 //! ```
 
@@ -23,6 +26,7 @@ use xqg_data::file::write_whole;
 use xqg_data::lang::Lang;
 use xqg_data::npy::Dtype;
 
+use crate::collapse::Collapsed;
 use crate::error::Result;
 
 /// The version that this code writes and the newest that it reads.
@@ -86,7 +90,7 @@ impl Plan {
 }
 
 /// `manifest.json` of a finished index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexManifest {
     /// Always `xqg-index`.
     pub format: String,
@@ -101,13 +105,24 @@ pub struct IndexManifest {
     pub shard: (u32, u32),
     /// The layers of questions.
     pub layers: Vec<Layer>,
+    /// What was fused into its one matrix, where it is a collapsed index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapsed: Option<Collapsed>,
 }
 
 impl IndexManifest {
     /// A manifest with the format's name and version filled in.
     pub fn new(plan: Plan, passages: u64, shard: Shard) -> Self {
         let (format, shard) = (FORMAT.to_owned(), (shard.number, shard.of));
-        Self { format, version: FORMAT_VERSION, plan, passages, shard, layers: Vec::new() }
+        Self {
+            format,
+            version: FORMAT_VERSION,
+            plan,
+            passages,
+            shard,
+            layers: Vec::new(),
+            collapsed: None,
+        }
     }
 
     /// The part of the whole that this folder holds.

@@ -10,6 +10,12 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod bytes;
+pub mod codes;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod codes_avx512;
+pub mod dense;
 pub mod isa;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
@@ -18,3 +24,4 @@ pub mod product;
 pub mod row;
 #[cfg(target_arch = "x86_64")]
 mod rows;
+pub mod sift;

@@ -10,7 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use xqg_data::lines::BadLines;
 
-pub use derived::{ApproximateArgs, FusedArgs, IndexGraphArgs};
+pub use derived::{
+    ApproximateArgs, FormatArg, FusedArgs, IndexCollapseArgs, IndexExportArgs, IndexGraphArgs,
+    StoredArg,
+};
 pub use values::{LangArg, LangWeightArg, MeasureArg, ShardArg, SweepArg};
 use values::{fraction, one_word, positive, yes_no};
 
@@ -244,6 +247,10 @@ pub enum IndexVerb {
     Merge(IndexMergeArgs),
     /// Build the graph that `xqg search --approximate` follows
     Graph(IndexGraphArgs),
+    /// Write a smaller index: questions fused in for good, one matrix
+    Collapse(IndexCollapseArgs),
+    /// Write the fused vectors for numpy or FAISS
+    Export(IndexExportArgs),
 }
 
 /// `xqg index` itself. What clap requires is optional here only because a verb below negates it.

@@ -50,6 +50,8 @@ fn run(command: Command) -> Result<()> {
             Some(IndexVerb::Add(args)) => commands::index::add(&args),
             Some(IndexVerb::Merge(args)) => commands::index::merge(&args),
             Some(IndexVerb::Graph(args)) => commands::graph::build(&args),
+            Some(IndexVerb::Collapse(args)) => commands::derive::collapse(&args),
+            Some(IndexVerb::Export(args)) => commands::derive::export(&args),
         },
         Command::Search(args) => commands::search::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),

@@ -1,8 +1,9 @@
-//! What is made from an index that is there: the words of its graph, and of a search by it.
+//! What is made from an index that is there: the words of its graph and of a search by it, of
+//! collapsed indexes and of exports.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::values::{LangWeightArg, fraction, positive};
 use super::{AutoArg, ReduceArg};
@@ -87,4 +88,83 @@ pub struct ApproximateArgs {
     /// [default: as the graph was built]
     #[arg(long, value_name = "N", requires = "approximate", value_parser = positive)]
     pub effort: Option<usize>,
+}
+
+/// How the numbers of a collapsed index lie on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StoredArg {
+    /// Four bytes a number, exact
+    F32,
+    /// Two bytes a number, about three digits
+    F16,
+    /// One byte a number, with a scale for each passage
+    Int8,
+}
+
+/// `xqg index collapse`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  xqg index collapse --index INDEX --share 0.25 --dtype f16 --out SMALL\n\n\
+The new index has the normal format and is searched like any other, with the scores that the old one \
+gives at the same share, to the precision of the dtype. It holds no questions: what was fused is \
+settled, so `xqg search --share` and the weights of languages are refused on it, and so are \
+`xqg index add` and the reasons of --explain. Its manifest says what was fused.\n\n\
+Bytes a passage, for embeddings of d numbers: 4 d with f32, 2 d with f16, d + 16 with int8, and the \
+texts unless --no-texts. A killed run goes on where it was when the same command is given again."
+)]
+pub struct IndexCollapseArgs {
+    /// The index folder
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// The index folder to write
+    #[arg(long, value_name = "INDEX")]
+    pub out: PathBuf,
+    /// How numbers lie on disk
+    #[arg(long, value_enum, default_value = "f16")]
+    pub dtype: StoredArg,
+    /// Leave out the passages' texts: hits then show docids only
+    #[arg(long)]
+    pub no_texts: bool,
+    /// Replace the index at --out; throw away unfinished work of another setting
+    #[arg(long)]
+    pub force: bool,
+    /// How to fuse
+    #[command(flatten)]
+    pub fused: FusedArgs,
+}
+
+/// A format of exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// A matrix of f32, for numpy and all that read its files
+    Npy,
+    /// An IndexFlatIP, for faiss.read_index
+    Faiss,
+}
+
+/// `xqg index export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  xqg index export --index INDEX --format npy --share 0.25 --out fused.npy\n  \
+xqg index export --index INDEX --format faiss --out fused.faiss\n\n\
+Beside the file lie the docids, one a line in the order of the rows: fused.ids. The vectors are those \
+that `xqg search` scores with the same setting, so the inner product with a query's embedding \
+(`xqg encode --queries`) is its score."
+)]
+pub struct IndexExportArgs {
+    /// The index folder
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// The format
+    #[arg(long, value_enum)]
+    pub format: FormatArg,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace files that exist
+    #[arg(long)]
+    pub force: bool,
+    /// How to fuse
+    #[command(flatten)]
+    pub fused: FusedArgs,
 }

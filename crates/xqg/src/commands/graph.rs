@@ -1,8 +1,6 @@
 //! `xqg index graph`, and the part of `xqg search` that follows the graph.
 
 use anyhow::Result;
-use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
-use xqg_index::fused::Fusion;
 use xqg_index::graph::build::{GraphOptions, build_graph};
 use xqg_index::graph::manifest::Shape;
 use xqg_index::graph::search::{beam, search_graph};
@@ -10,7 +8,8 @@ use xqg_index::graph::{Graph, rebuild};
 use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions};
 
-use crate::args::{AutoArg, FusedArgs, IndexGraphArgs, ReduceArg};
+use crate::args::IndexGraphArgs;
+use crate::commands::derive::fusion;
 use crate::encoding::observe;
 use crate::output;
 use crate::progress::Display;
@@ -22,7 +21,7 @@ const CHECKPOINT_ROWS: usize = 200_000;
 pub fn build(args: &IndexGraphArgs) -> Result<()> {
     let index = Index::open(&args.index)?;
     let options = GraphOptions {
-        fusion: fusion(&index, &args.fused),
+        fusion: fusion(&index, &args.fused)?,
         shape: Shape { neighbours: args.neighbours, beam: args.build_effort },
         effort: args.effort,
         checkpoint_rows: args.checkpoint_rows.unwrap_or(CHECKPOINT_ROWS.max(index.len() / 8)),
@@ -45,37 +44,6 @@ pub fn build(args: &IndexGraphArgs) -> Result<()> {
         recall.k, recall.mean, recall.queries, recall.seed
     ));
     Ok(())
-}
-
-/// The setting that words mean for an index.
-pub fn fusion(index: &Index, args: &FusedArgs) -> Fusion {
-    let has_questions = !index.manifest.layers.is_empty();
-    let weight = match (args.alpha, args.share) {
-        (Some(alpha), _) => Weight::Alpha(alpha),
-        (None, Some(share)) => Weight::Share(share),
-        (None, None) if has_questions => Weight::Share(DEFAULT_SHARE),
-        (None, None) => Weight::Alpha(0.0),
-    };
-    let known = index.manifest.langs();
-    for lang in args.lang_weights.iter().filter(|w| !known.contains(&w.0)) {
-        output::warn(format_args!("--lang-weights: the index has no questions in {}", lang.0));
-    }
-    Fusion {
-        weight,
-        reduce: match args.reduce {
-            ReduceArg::Sum => Reduce::Sum,
-            ReduceArg::Mean => Reduce::Mean,
-        },
-        renormalize: match args.renormalize {
-            AutoArg::Auto => index.manifest.plan.contract.normalize,
-            AutoArg::Yes => true,
-            AutoArg::No => false,
-        },
-        langs: LangWeights {
-            weights: args.lang_weights.iter().map(|w| (w.0, w.1)).collect(),
-            match_query: false,
-        },
-    }
 }
 
 /// A search by the graph, about to be made.

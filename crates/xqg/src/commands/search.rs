@@ -8,6 +8,7 @@ use xqg_data::file::refuse_existing;
 use xqg_data::lang::Lang;
 use xqg_data::query::{Query, read_queries};
 use xqg_data::run::Run;
+use xqg_index::collapse::refuse_collapsed;
 use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
 use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions, search_rows};
@@ -31,6 +32,7 @@ struct Asked {
 pub fn run(args: &SearchArgs) -> Result<()> {
     let index = Index::open(&args.index)?;
     let options = options(&index, args);
+    refuse_parts(&index, args, &options)?;
     let outputs = outputs(args, &options)?;
     let by = &args.approximate;
     let graph = by.approximate.then(|| Approximation::open(&index, by.effort)).transpose()?;
@@ -63,7 +65,8 @@ fn options(index: &Index, args: &SearchArgs) -> SearchOptions {
         output::warn(format_args!("this is part {} of {} of an index", shard.number, shard.of));
     }
     let has_questions = !index.manifest.layers.is_empty();
-    if !has_questions && [fusion.alpha, fusion.share].iter().flatten().any(|&w| w > 0.0) {
+    let whole = index.manifest.collapsed.is_none();
+    if whole && !has_questions && [fusion.alpha, fusion.share].iter().flatten().any(|&w| w > 0.0) {
         output::warn("the index has no questions: alpha and share change nothing but scores");
     }
     SearchOptions {
@@ -83,6 +86,18 @@ fn options(index: &Index, args: &SearchArgs) -> SearchOptions {
             match_query: fusion.lang_match,
         },
     }
+}
+
+/// A collapsed index holds no parts to weigh.
+fn refuse_parts(index: &Index, args: &SearchArgs, options: &SearchOptions) -> Result<()> {
+    let fusion = &args.fusion;
+    if options.weights.iter().any(|w| w.counts()) {
+        refuse_collapsed(index.folder(), &index.manifest, "a share or alpha above 0")?;
+    }
+    if fusion.lang_match || !fusion.lang_weights.is_empty() {
+        refuse_collapsed(index.folder(), &index.manifest, "weights of languages")?;
+    }
+    Ok(())
 }
 
 fn weights(fusion: &FusionArgs, has_questions: bool) -> Vec<Weight> {
