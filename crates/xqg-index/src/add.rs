@@ -10,6 +10,7 @@ use xqg_data::file::{Lock, output_path, remove, writable_folder};
 use xqg_data::lines::{BadLines, Skipped};
 
 use crate::build::{BATCH, Encode, Summary};
+use crate::collapse::refuse_collapsed;
 use crate::error::{IndexError, Result};
 use crate::manifest::{IndexManifest, Layer, hash_file, write_json};
 use crate::progress::{Observer, Progress, Stage};
@@ -45,6 +46,7 @@ pub fn add(
     let mut manifest = IndexManifest::read(index)?;
     manifest.plan.contract.check(encode.contract, "adding questions")?;
     refuse_part(index, &manifest)?;
+    refuse_collapsed(index, &manifest, "more questions")?;
     writable_folder(index)?;
     let id = manifest.layers.last().map_or(1, |l| l.id + 1);
     let input = hash_file(&options.queries)?;
@@ -124,7 +126,7 @@ fn remove_marks(index: &Path, layer: u32) -> Result<()> {
 }
 
 /// A part of a sharded build knows only its own docids.
-fn refuse_part(index: &Path, manifest: &IndexManifest) -> Result<()> {
+pub(crate) fn refuse_part(index: &Path, manifest: &IndexManifest) -> Result<()> {
     let shard = manifest.shard();
     if shard.of == 1 {
         return Ok(());

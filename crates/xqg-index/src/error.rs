@@ -48,6 +48,42 @@ pub enum IndexError {
         /// The way out.
         hint: &'static str,
     },
+    /// A collapsed index was asked for what it no longer holds apart.
+    #[error(
+        "using {path}: expected share 0 and no weights of languages, found {found}: its questions \
+         were fused with its passages when it was collapsed ({fusion})\n\
+         hint: use the index that it was collapsed from"
+    )]
+    Collapsed {
+        /// The collapsed index.
+        path: PathBuf,
+        /// What was asked.
+        found: String,
+        /// What was fused, in words.
+        fusion: String,
+    },
+    /// The graph's library failed.
+    #[error("{doing} {path}: {source}")]
+    Graph {
+        /// The action as a participle.
+        doing: &'static str,
+        /// The graph's file.
+        path: PathBuf,
+        /// What the library said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An index without a graph, or with one of something else.
+    #[error("searching {path} approximately: expected {expected}, found {found}\nhint: {hint}")]
+    NoGraph {
+        /// The index.
+        path: PathBuf,
+        /// What was looked for.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+        /// The way out.
+        hint: String,
+    },
     /// A setting outside its range.
     #[error("{name}: expected {expected}, found {found}")]
     Setting {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use xqg_data::lang::Lang;
 
 use crate::error::{IndexError, Result};
@@ -14,7 +15,8 @@ use crate::error::{IndexError, Result};
 pub const DEFAULT_SHARE: f32 = 0.4;
 
 /// How the embeddings of a passage's questions become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Reduce {
     /// Their sum, as the paper's code has it.
     Sum,
@@ -24,7 +26,8 @@ pub enum Reduce {
 }
 
 /// How much the questions count.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Weight {
     /// The formula's alpha, from 0 to 1.
     Alpha(f32),
@@ -71,7 +74,7 @@ impl Weight {
 }
 
 /// Which languages' questions count, and how much.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LangWeights {
     /// Weights of single languages; the others weigh 1.
     pub weights: BTreeMap<Lang, f32>,
@@ -133,21 +136,46 @@ pub fn reduce_questions<'a>(
     }
 }
 
+/// The score of a fused vector from its parts' products with the query, `(q·d, q·s)`, and the
+/// products of the parts themselves, `[d·d, d·s, s·s]`; see [`crate::search`] for the formula.
+pub fn fused_score(
+    alpha: f32,
+    (q_d, q_s): (f32, f32),
+    lengths: [f32; 3],
+    renormalize: bool,
+) -> f32 {
+    if alpha == 0.0 {
+        return q_d;
+    }
+    let score = (1.0 - alpha) * q_d + alpha * q_s;
+    if !renormalize {
+        return score;
+    }
+    let (a, b, [dd, ds, ss]) = (f64::from(1.0 - alpha), f64::from(alpha), lengths.map(f64::from));
+    let square = a * a * dd + 2.0 * a * b * ds + b * b * ss;
+    if square > 0.0 { score * (1.0 / square.sqrt()) as f32 } else { 0.0 }
+}
+
 /// The fused vector of one passage, plainly: `(1 - alpha) d + alpha * questions`, scaled to length
 /// one where asked. With alpha 0 it is `d` itself, untouched.
 pub fn fuse(d: &[f32], questions: &[f32], alpha: f32, renormalize: bool) -> Vec<f32> {
+    let mut fused = d.to_vec();
+    fuse_into(&mut fused, questions, alpha, renormalize);
+    fused
+}
+
+/// As [`fuse`], in place of the passage's embedding.
+pub fn fuse_into(d: &mut [f32], questions: &[f32], alpha: f32, renormalize: bool) {
     if alpha == 0.0 {
-        return d.to_vec();
+        return;
     }
-    let mut fused: Vec<f32> =
-        d.iter().zip(questions).map(|(d, q)| (1.0 - alpha) * d + alpha * q).collect();
+    d.iter_mut().zip(questions).for_each(|(d, q)| *d = (1.0 - alpha) * *d + alpha * q);
     if renormalize {
-        let length = fused.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let length = d.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         if length > 0.0 {
-            fused.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+            d.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
         }
     }
-    fused
 }
 
 #[cfg(test)]

@@ -115,6 +115,9 @@ impl Index {
     /// # Errors
     /// When a file is missing or damaged.
     pub fn passages(&self, rows: &[u32]) -> Result<Vec<Passage>> {
+        if self.manifest.collapsed.as_ref().is_some_and(|collapsed| !collapsed.texts) {
+            return Ok(rows.iter().map(|&row| self.bare_passage(row)).collect());
+        }
         let found = self.collect(rows, Unit::read_passages, |all: &Vec<Passage>, place| {
             all.get(place).cloned().into_iter().collect()
         })?;
@@ -122,6 +125,12 @@ impl Index {
             found.into_iter().next().ok_or_else(|| self.no_passage(row))
         };
         found.into_iter().zip(rows).map(first).collect()
+    }
+
+    /// A passage of an index that was collapsed without texts.
+    fn bare_passage(&self, row: u32) -> Passage {
+        let (docid, text) = (self.ids.get(row).to_owned(), String::new());
+        Passage { docid, title: text.clone(), text }
     }
 
     fn no_passage(&self, row: u32) -> IndexError {

@@ -26,6 +26,7 @@ use xqg_data::file::write_whole;
 use xqg_data::lang::Lang;
 use xqg_data::npy::Dtype;
 
+use crate::collapse::Collapsed;
 use crate::error::Result;
 
 /// The version that this code writes and the newest that it reads.
@@ -89,7 +90,7 @@ impl Plan {
 }
 
 /// `manifest.json` of a finished index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexManifest {
     /// Always `xqg-index`.
     pub format: String,
@@ -104,13 +105,24 @@ pub struct IndexManifest {
     pub shard: (u32, u32),
     /// The layers of questions.
     pub layers: Vec<Layer>,
+    /// What was fused into its one matrix, where it is a collapsed index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapsed: Option<Collapsed>,
 }
 
 impl IndexManifest {
     /// A manifest with the format's name and version filled in.
     pub fn new(plan: Plan, passages: u64, shard: Shard) -> Self {
         let (format, shard) = (FORMAT.to_owned(), (shard.number, shard.of));
-        Self { format, version: FORMAT_VERSION, plan, passages, shard, layers: Vec::new() }
+        Self {
+            format,
+            version: FORMAT_VERSION,
+            plan,
+            passages,
+            shard,
+            layers: Vec::new(),
+            collapsed: None,
+        }
     }
 
     /// The part of the whole that this folder holds.

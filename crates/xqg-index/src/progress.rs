@@ -16,6 +16,12 @@ pub enum Stage {
     Sketch,
     /// Scoring passages.
     Search,
+    /// Reading all fused vectors once, for their centre and their greatest length.
+    Survey,
+    /// Linking passages in a graph.
+    Graph,
+    /// Fusing passages into a single matrix.
+    Fuse,
 }
 
 /// A report of progress.

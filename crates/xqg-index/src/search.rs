@@ -102,7 +102,7 @@ pub fn search_rows(
     Ok(all)
 }
 
-fn check(index: &Index, queries: QueryVectors, options: &SearchOptions) -> Result<()> {
+pub(crate) fn check(index: &Index, queries: QueryVectors, options: &SearchOptions) -> Result<()> {
     options.weights.iter().try_for_each(|w| w.check())?;
     options.langs.check()?;
     let expected = queries.qids.len() * index.dim();

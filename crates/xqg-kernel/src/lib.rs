@@ -2,13 +2,14 @@
 //! chosen at run time. It knows neither texts nor passages; encoding and searching stand on it.
 //!
 //! [`isa`] chooses, [`product`] multiplies rows with packed panels, [`row`] does what lies between two
-//! products. [`ops`] is the portable path: what every machine has, and what the kernels are tested
-//! against.
+//! products, [`bytes`] compares two quantised vectors. [`ops`] is the portable path: what every
+//! machine has, and what the kernels are tested against.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod bytes;
 pub mod codes;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx2;

@@ -1,6 +1,7 @@
 //! The command line: every verb and flag with its help text. Completions and the man page are made
 //! from these same definitions. Files are checked by the commands; here only the words are.
 
+mod derived;
 mod values;
 
 use std::path::PathBuf;
@@ -9,6 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use xqg_data::lines::BadLines;
 
+pub use derived::{
+    ApproximateArgs, FormatArg, FusedArgs, IndexCollapseArgs, IndexExportArgs, IndexGraphArgs,
+    StoredArg,
+};
 pub use values::{LangArg, LangWeightArg, MeasureArg, ShardArg, SweepArg};
 use values::{fraction, one_word, positive, yes_no};
 
@@ -258,6 +263,12 @@ pub enum IndexVerb {
     Merge(IndexMergeArgs),
     /// Write the 8-bit copies that make searching fast, where an older index lacks them
     Sketch(IndexSketchArgs),
+    /// Build the graph that `xqg search --approximate` follows
+    Graph(IndexGraphArgs),
+    /// Write a smaller index: questions fused in for good, one matrix
+    Collapse(IndexCollapseArgs),
+    /// Write the fused vectors for numpy or FAISS
+    Export(IndexExportArgs),
 }
 
 /// `xqg index` itself. What clap requires is optional here only because a verb below negates it.
@@ -416,6 +427,9 @@ pub struct SearchArgs {
     /// The model, where it is no longer at the place that the index remembers
     #[arg(long)]
     pub model: Option<String>,
+    /// Exactly or by a graph
+    #[command(flatten)]
+    pub approximate: ApproximateArgs,
     /// How to fuse
     #[command(flatten)]
     pub fusion: FusionArgs,

@@ -1,9 +1,11 @@
 //! One file a verb. Each parses, calls the library's verb of the same name, and prints.
 
 pub mod compare;
+pub mod derive;
 pub mod encode;
 pub mod evaluate;
 pub mod explain;
+pub mod graph;
 pub mod index;
 pub mod model;
 pub mod quickstart;

@@ -151,6 +151,9 @@ pub fn observe(display: &mut Display) -> impl FnMut(Progress) {
             Stage::EncodeQuestions => ("encoding questions", "questions"),
             Stage::Sketch => ("sketching", "passages"),
             Stage::Search => ("searching", "queries"),
+            Stage::Survey => ("surveying fused vectors", "passages"),
+            Stage::Graph => ("linking passages", "passages"),
+            Stage::Fuse => ("fusing", "passages"),
         };
         display.show(stage, unit, p.done, p.total);
     }

@@ -61,6 +61,11 @@ pub struct Because {
 }
 
 impl<'a> Explainer<'a> {
+    /// The length of an embedding.
+    pub fn dim(&self) -> usize {
+        self.index.dim()
+    }
+
     /// With an encoder hits are explained, without one only shown. Only questions that count in the
     /// search can be a reason.
     pub fn new(index: &'a Index, encoder: Option<&'a Opened>, langs: &'a LangWeights) -> Self {

@@ -8,12 +8,14 @@ use xqg_data::file::refuse_existing;
 use xqg_data::lang::Lang;
 use xqg_data::query::{Query, read_queries};
 use xqg_data::run::Run;
+use xqg_index::collapse::refuse_collapsed;
 use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
 use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions, search_rows};
 
 use crate::args::{AutoArg, FusionArgs, ReduceArg, SearchArgs, Usage};
 use crate::commands::explain::{Asker, Explainer, Shown};
+use crate::commands::graph::Approximation;
 use crate::encoding::{self, Opened, observe};
 use crate::output;
 use crate::progress::Display;
@@ -30,13 +32,17 @@ struct Asked {
 pub fn run(args: &SearchArgs) -> Result<()> {
     let index = Index::open(&args.index)?;
     let options = options(&index, args);
+    refuse_parts(&index, args, &options)?;
     let outputs = outputs(args, &options)?;
+    let by = &args.approximate;
+    let graph = by.approximate.then(|| Approximation::open(&index, by.effort)).transpose()?;
     let opened = open_encoder(&index, args)?;
     let asked = ask(&index, opened.as_ref(), args)?;
     let queries = QueryVectors { qids: &asked.qids, langs: &asked.langs, vectors: &asked.vectors };
-    let mut display = Display::new();
-    let hits = search_rows(&index, queries, &options, &mut observe(&mut display))?;
-    drop(display);
+    let hits = match &graph {
+        Some(graph) => graph.search(&index, queries, &options)?,
+        None => search_rows(&index, queries, &options, &mut observe(&mut Display::new()))?,
+    };
     for (path, rankings) in outputs.iter().zip(&hits) {
         to_run(&index, &asked.qids, rankings).write(path, &args.tag)?;
         output::note(format_args!("{}: {} queries", path.display(), asked.qids.len()));
@@ -45,7 +51,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         let best = hits.first().map_or(&[][..], Vec::as_slice);
         let reasons = args.explain && options.weights.iter().any(|w| w.counts());
         let explainer = Explainer::new(&index, opened.as_ref().filter(|_| reasons), &options.langs);
-        print_hits(&explainer, index.dim(), args, &asked, best)?;
+        let effort = graph.map(|graph| graph.effort(options.k));
+        print_hits(&explainer, effort, args, &asked, best)?;
     }
     Ok(())
 }
@@ -58,7 +65,8 @@ fn options(index: &Index, args: &SearchArgs) -> SearchOptions {
         output::warn(format_args!("this is part {} of {} of an index", shard.number, shard.of));
     }
     let has_questions = !index.manifest.layers.is_empty();
-    if !has_questions && [fusion.alpha, fusion.share].iter().flatten().any(|&w| w > 0.0) {
+    let whole = index.manifest.collapsed.is_none();
+    if whole && !has_questions && [fusion.alpha, fusion.share].iter().flatten().any(|&w| w > 0.0) {
         output::warn("the index has no questions: alpha and share change nothing but scores");
     }
     SearchOptions {
@@ -78,6 +86,18 @@ fn options(index: &Index, args: &SearchArgs) -> SearchOptions {
             match_query: fusion.lang_match,
         },
     }
+}
+
+/// A collapsed index holds no parts to weigh.
+fn refuse_parts(index: &Index, args: &SearchArgs, options: &SearchOptions) -> Result<()> {
+    let fusion = &args.fusion;
+    if options.weights.iter().any(|w| w.counts()) {
+        refuse_collapsed(index.folder(), &index.manifest, "a share or alpha above 0")?;
+    }
+    if fusion.lang_match || !fusion.lang_weights.is_empty() {
+        refuse_collapsed(index.folder(), &index.manifest, "weights of languages")?;
+    }
+    Ok(())
 }
 
 fn weights(fusion: &FusionArgs, has_questions: bool) -> Vec<Weight> {
@@ -221,21 +241,23 @@ fn to_run(index: &Index, qids: &[String], rankings: &[Hits]) -> Run {
     run
 }
 
-/// Prints the best hits of each query, with the question that speaks for each where asked.
+/// Prints the best hits of each query, with the question that speaks for each where asked. `effort`
+/// is there where a graph proposed them.
 fn print_hits(
     explainer: &Explainer,
-    dim: usize,
+    effort: Option<usize>,
     args: &SearchArgs,
     asked: &Asked,
     rankings: &[Hits],
 ) -> Result<()> {
     let show = if args.text.is_some() { usize::MAX } else { args.show };
+    let dim = explainer.dim();
     for (i, hits) in rankings.iter().enumerate() {
         let asker = Asker { vector: &asked.vectors[i * dim..][..dim], lang: asked.langs[i] };
         let shown = explainer.show(&hits[..hits.len().min(show)], asker)?;
         let (qid, text) = (&asked.qids[i], &asked.texts[i]);
         if args.json {
-            output::line(json_line(qid, text, &shown))?;
+            output::line(json_line(qid, text, &shown, effort))?;
         } else {
             if args.text.is_none() {
                 output::line(format_args!("{} {text}", output::bold(qid)))?;
@@ -246,8 +268,12 @@ fn print_hits(
     Ok(())
 }
 
-fn json_line(qid: &str, text: &str, hits: &[Shown]) -> String {
-    serde_json::json!({"id": qid, "text": text, "hits": hits}).to_string()
+fn json_line(qid: &str, text: &str, hits: &[Shown], effort: Option<usize>) -> String {
+    let mut line = serde_json::json!({"id": qid, "text": text, "hits": hits});
+    if let Some(effort) = effort {
+        line["approximate"] = serde_json::json!({"effort": effort});
+    }
+    line.to_string()
 }
 
 #[cfg(test)]
