@@ -9,6 +9,7 @@ pub mod add;
 pub mod build;
 pub mod error;
 pub mod fuse;
+pub mod import;
 pub mod index;
 pub mod manifest;
 pub mod merge;

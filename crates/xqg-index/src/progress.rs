@@ -12,6 +12,8 @@ pub enum Stage {
     EncodePassages,
     /// Encoding questions.
     EncodeQuestions,
+    /// Copying embeddings that exist already.
+    Copy,
     /// Scoring passages.
     Search,
 }
