@@ -41,6 +41,29 @@ fn single() -> String {
 }
 
 impl EncoderContract {
+    /// The contract of embeddings that came without one: all that is known is what they look like.
+    pub fn external(dim: usize, normalize: bool) -> Self {
+        let unknown = String::new;
+        Self {
+            model: "external".to_owned(),
+            weights: unknown(),
+            tokenizer: unknown(),
+            pooling: unknown(),
+            normalize,
+            query_prefix: unknown(),
+            passage_prefix: unknown(),
+            query_max_tokens: 0,
+            passage_max_tokens: 0,
+            dim,
+            precision: "unknown".to_owned(),
+        }
+    }
+
+    /// Whether it names an encoder at all.
+    pub fn is_known(&self) -> bool {
+        !self.weights.is_empty()
+    }
+
     fn fields(&self) -> [(&'static str, String); 9] {
         [
             ("weights", self.weights.clone()),
@@ -55,13 +78,15 @@ impl EncoderContract {
         ]
     }
 
-    /// Refuses another contract; the error shows each field of both and marks what differs.
+    /// Refuses another contract; the error shows each field of both and marks what differs. Where
+    /// one of the two names no encoder, only the length of an embedding can be compared.
     ///
     /// # Errors
     /// [`DataError::OtherContract`].
     pub fn check(&self, other: &Self, what: &str) -> Result<(), DataError> {
         let (ours, theirs) = (self.fields(), other.fields());
-        if ours == theirs {
+        let both_known = self.is_known() && other.is_known();
+        if ours == theirs || !both_known && self.dim == other.dim {
             return Ok(());
         }
         let mut difference = format!("  {:<20} {} | {}\n", "", self.model, other.model);
@@ -112,5 +137,15 @@ mod tests {
         let text = contract().check(&other, "searching").unwrap_err().to_string();
         assert!(text.contains("* query prefix         `query: ` | ``"), "{text}");
         assert!(text.contains("  weights              aaaaaaaaaaaa | aaaaaaaaaaaa"), "{text}");
+    }
+
+    #[test]
+    fn of_an_unknown_encoder_only_the_length_is_compared() {
+        let external = EncoderContract::external(384, true);
+        assert!(
+            contract().check(&external, "x").is_ok() && external.check(&contract(), "x").is_ok()
+        );
+        let other = EncoderContract::external(768, true);
+        assert!(contract().check(&other, "x").is_err() && external.check(&other, "x").is_err());
     }
 }

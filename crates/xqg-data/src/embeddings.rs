@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::EncoderContract;
 use crate::error::DataError;
 use crate::file::write_whole;
-use crate::npy::{Dtype, Matrix, MatrixWriter};
+use crate::npy::{Dtype, MatrixWriter};
 
 /// The version that this code writes and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -58,6 +58,15 @@ impl EmbeddingsManifest {
 /// The path of shard `unit`, without extension.
 fn shard(folder: &Path, unit: usize) -> PathBuf {
     folder.join(format!("shard-{unit:05}"))
+}
+
+/// The vectors and the ids of each shard that a manifest speaks of.
+pub fn shard_files(
+    folder: &Path,
+    manifest: &EmbeddingsManifest,
+) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    let stems = (0..manifest.rows.div_ceil(manifest.shard_rows.max(1))).map(|i| shard(folder, i));
+    stems.map(|stem| (stem.with_extension("npy"), stem.with_extension("ids")))
 }
 
 /// Whether shard `unit` is complete: its vectors come last, so their file is the mark.
@@ -131,62 +140,6 @@ pub fn check_format(path: &Path, text: &str, ours: (&str, u32)) -> Result<(), Da
     })
 }
 
-/// Embeddings opened for reading: ids in memory, vectors mapped.
-#[derive(Debug)]
-pub struct Embeddings {
-    /// The folder's description.
-    pub manifest: EmbeddingsManifest,
-    /// One id for each row, over all shards.
-    pub ids: Vec<String>,
-    shards: Vec<Matrix>,
-}
-
-impl Embeddings {
-    /// Opens all shards of a folder and checks them against each other.
-    ///
-    /// # Errors
-    /// When a shard is missing, damaged or of another shape.
-    pub fn open(folder: &Path) -> Result<Self, DataError> {
-        let manifest = read_manifest(folder)?;
-        let (mut ids, mut shards) = (Vec::new(), Vec::new());
-        for unit in 0..manifest.rows.div_ceil(manifest.shard_rows.max(1)) {
-            let stem = shard(folder, unit);
-            let matrix = Matrix::open(&stem.with_extension("npy"))?;
-            let before = ids.len();
-            read_ids(&stem.with_extension("ids"), &mut ids)?;
-            if ids.len() - before != matrix.rows() || matrix.dim() != manifest.contract.dim {
-                let expected = format!("{} x {}", ids.len() - before, manifest.contract.dim);
-                let found = format!("{} x {}", matrix.rows(), matrix.dim());
-                return Err(DataError::unexpected(matrix.path(), expected, found));
-            }
-            shards.push(matrix);
-        }
-        if ids.len() != manifest.rows {
-            let (expected, found) = (format!("{} rows", manifest.rows), ids.len().to_string());
-            return Err(DataError::unexpected(folder, expected, found));
-        }
-        Ok(Self { manifest, ids, shards })
-    }
-
-    /// All vectors as one block of f32, row after row.
-    pub fn to_vec(&self) -> Vec<f32> {
-        let mut all = vec![0.0; self.manifest.rows * self.manifest.contract.dim];
-        let mut rest = all.as_mut_slice();
-        for matrix in &self.shards {
-            let (block, tail) = rest.split_at_mut(matrix.rows() * matrix.dim());
-            matrix.read_rows(0, block);
-            rest = tail;
-        }
-        all
-    }
-}
-
-fn read_ids(path: &Path, ids: &mut Vec<String>) -> Result<(), DataError> {
-    let text = fs::read_to_string(path).map_err(DataError::io("reading", path))?;
-    ids.extend(text.lines().map(str::to_owned));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,22 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn shards_come_back_as_one_matrix() {
+    fn a_shard_is_there_when_its_vectors_are() {
         let folder = tempfile::tempdir().unwrap();
-        write_shard(folder.path(), 0, Dtype::F32, &["a", "b"], &[1.0, 2.0, 3.0, 4.0]).unwrap();
         write_shard(folder.path(), 1, Dtype::F32, &["c"], &[5.0, 6.0]).unwrap();
-        write_manifest(folder.path(), &manifest(3)).unwrap();
-        let all = Embeddings::open(folder.path()).unwrap();
-        assert_eq!(all.ids, ["a", "b", "c"]);
-        assert_eq!(all.to_vec(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert!(has_shard(folder.path(), 1) && !has_shard(folder.path(), 2));
-    }
-
-    #[test]
-    fn a_missing_shard_or_row_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        write_shard(folder.path(), 0, Dtype::F32, &["a"], &[1.0, 2.0]).unwrap();
         write_manifest(folder.path(), &manifest(3)).unwrap();
-        assert!(Embeddings::open(folder.path()).is_err());
+        let read = read_manifest(folder.path()).unwrap();
+        let names: Vec<_> = shard_files(folder.path(), &read).map(|(vectors, _)| vectors).collect();
+        assert_eq!(
+            names,
+            [folder.path().join("shard-00000.npy"), folder.path().join("shard-00001.npy")]
+        );
     }
 }

@@ -156,9 +156,8 @@ struct Mapped {
 impl Mapped {
     fn open(path: &Path) -> Result<(Self, String, Vec<usize>), DataError> {
         let map = MappedFile::open(path)?;
-        let (descr, shape, start) = parse_header(map.bytes()).ok_or_else(|| {
-            DataError::unexpected(path, "a .npy file, version 1, C order", "something else")
-        })?;
+        let (descr, shape, start) =
+            parse_header(map.bytes()).ok_or_else(|| wrong_header(path, map.bytes()))?;
         Ok((Self { map, start }, descr, shape))
     }
 
@@ -180,6 +179,24 @@ impl Mapped {
             hint: "the file is damaged: restore it, or build the whole folder again with --force",
         })
     }
+}
+
+/// The error of a header that is not the kind that is read: Fortran order and other versions are
+/// told from files that are no arrays at all.
+fn wrong_header(path: &Path, bytes: &[u8]) -> DataError {
+    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]);
+    let (found, hint) = match bytes.get(..7) {
+        Some(start) if start.starts_with(MAGIC) && start[6] != 1 => {
+            (format!("version {}", start[6]), "")
+        }
+        Some(start) if start.starts_with(MAGIC) && head.contains("'fortran_order': True") => {
+            let hint = "np.save(path, np.ascontiguousarray(array)) writes row after row";
+            ("Fortran order, column after column".to_owned(), hint)
+        }
+        _ => ("something else".to_owned(), ""),
+    };
+    let (path, expected) = (path.to_path_buf(), "a .npy file, version 1, C order".to_owned());
+    DataError::Unexpected { path, expected, found, hint }
 }
 
 fn parse_header(bytes: &[u8]) -> Option<(String, Vec<usize>, usize)> {
@@ -219,7 +236,8 @@ impl Matrix {
             "<f4" => Dtype::F32,
             "<f2" => Dtype::F16,
             other => {
-                return Err(DataError::unexpected(path, "f32 or f16 numbers", quote(other)));
+                let expected = "little-endian f32 or f16 numbers, `<f4` or `<f2`";
+                return Err(DataError::unexpected(path, expected, quote(other)));
             }
         };
         let [rows, dim] = shape[..] else {

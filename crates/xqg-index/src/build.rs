@@ -119,31 +119,52 @@ pub fn build(
     encode: Encode,
     observer: Observer,
 ) -> Result<Summary> {
-    check(options)?;
+    check(options.unit_rows, options.shard)?;
+    let begin = || begin(options, encode);
+    in_partial(out, options.force, begin, |folder, begun, fresh| {
+        let mut work = Work { folder, begun, encode, summary: Summary::default(), rows: 0 };
+        let prepared = work.prepare(options, observer);
+        let layer = drop_if_bad(prepared, folder, fresh)?;
+        work.encode_units(layer.as_ref(), observer)?;
+        let mut manifest = work.manifest();
+        manifest.layers.extend(layer);
+        Ok((manifest, work.summary))
+    })
+}
+
+/// The frame of every build: takes the lock, finds or makes the folder of the unfinished work, and
+/// moves it to its place when `work` has filled it. `work` is handed that folder, what it goes on
+/// with, and whether it is a fresh one.
+pub(crate) fn in_partial(
+    out: &Path,
+    force: bool,
+    begin: impl FnOnce() -> Result<Begun>,
+    work: impl FnOnce(&Path, Begun, bool) -> Result<(IndexManifest, Summary)>,
+) -> Result<Summary> {
     let out = &output_path(out)?;
-    refuse_finished(out, options.force)?;
+    refuse_finished(out, force)?;
     let _lock = Lock::take(out)?;
-    let begun = begin(options, encode)?;
+    let begun = begin()?;
     if read_begun(out).is_some_and(|old| old.is_same(&begun)) {
         return published_before(out);
     }
-    refuse_existing(out, options.force)?;
+    refuse_existing(out, force)?;
     let folder = partial_path(out);
-    let fresh = open_build(&folder, &begun, options.force)?;
-    let mut work = Work { folder: &folder, begun, encode, summary: Summary::default(), rows: 0 };
-    let prepared = work.prepare(options, observer);
-    if prepared.is_err() && fresh {
-        // Bad input is mended and comes back as another file, which could not go on with this.
-        let _ = remove(&folder);
-    }
-    let layer = prepared?;
-    work.encode_units(layer.as_ref(), observer)?;
-    let mut manifest = IndexManifest::new(work.begun.plan, work.rows, options.shard);
-    manifest.layers.extend(layer);
+    let fresh = open_build(&folder, &begun, force)?;
+    let (manifest, summary) = work(&folder, begun, fresh)?;
     manifest.write(&folder)?;
     replace_folder(&folder, out)?;
     remove_marks(out)?;
-    Ok(work.summary)
+    Ok(summary)
+}
+
+/// Takes a fresh folder away when its input was bad: that is mended and comes back as another
+/// file, which could not go on with this.
+pub(crate) fn drop_if_bad<T>(prepared: Result<T>, folder: &Path, fresh: bool) -> Result<T> {
+    if prepared.is_err() && fresh {
+        let _ = remove(folder);
+    }
+    prepared
 }
 
 /// Refuses to go on where an index lies, unless `force` is set; one that was moved to its place by
@@ -187,8 +208,8 @@ pub fn default_unit_rows(corpus: &Path) -> usize {
     if large { 8192 } else { 2048 }
 }
 
-fn check(options: &BuildOptions) -> Result<()> {
-    let (rows, shard) = (options.unit_rows, options.shard);
+/// Refuses settings that no build can have.
+pub(crate) fn check(rows: usize, shard: Shard) -> Result<()> {
     if rows == 0 || rows > 1 << 20 {
         let (expected, found) = ("1 to 1048576 passages", rows.to_string());
         return Err(IndexError::Setting { name: "--unit-rows", expected, found });

@@ -17,6 +17,7 @@ pub mod fuse;
 pub mod fused;
 pub mod gram;
 pub mod graph;
+pub mod import;
 pub mod index;
 pub mod manifest;
 pub mod merge;

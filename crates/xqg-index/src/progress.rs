@@ -14,6 +14,8 @@ pub enum Stage {
     EncodeQuestions,
     /// Writing 8-bit copies; counts passages.
     Sketch,
+    /// Copying embeddings that exist already.
+    Copy,
     /// Scoring passages.
     Search,
     /// Reading all fused vectors once, for their centre and their greatest length.

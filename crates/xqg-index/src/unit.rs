@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use xqg_data::error::DataError;
 use xqg_data::file::{PartialFile, write_whole};
 use xqg_data::lang::Lang;
+use xqg_data::lines::{id_field, text_field};
 use xqg_data::npy::{Counts, Dtype, Matrix, MatrixWriter, write_counts};
-use xqg_data::passage::{Passage, parse_passage};
+use xqg_data::passage::Passage;
 
 use crate::error::Result;
 use crate::gram::{Family, write_gram};
@@ -130,8 +131,7 @@ impl Unit {
     /// When the file is missing or damaged.
     pub fn read_passages(&self) -> Result<Vec<Passage>> {
         let path = self.passages_path();
-        let parse = |value: &serde_json::Value| parse_passage(value).ok();
-        read_lines(&path, |line| serde_json::from_str(line).ok().as_ref().and_then(parse))
+        read_lines(&path, |line| serde_json::from_str(line).ok().as_ref().and_then(stored_passage))
     }
 
     /// Reads the passages' docids, one a line as they lie.
@@ -343,6 +343,13 @@ impl Unit {
         }
         Ok(())
     }
+}
+
+/// A passage as a unit stores it; one that was imported as a vector alone has no text.
+fn stored_passage(object: &serde_json::Value) -> Option<Passage> {
+    let text = |key| text_field(object, key).ok().map(Option::unwrap_or_default);
+    let docid = id_field(object, "_id").ok()?;
+    Some(Passage { docid, title: text("title")?, text: text("text")? })
 }
 
 /// Reads questions, one JSON object a line.

@@ -241,7 +241,8 @@ pub struct EncodeArgs {
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(
     after_help = "Examples:\n  xqg index --model multilingual-e5-small --corpus corpus.jsonl \
---queries generated.jsonl --out INDEX\n  xqg index add --index INDEX --queries more.jsonl\n\n\
+--queries generated.jsonl --out INDEX\n  xqg index add --index INDEX --queries more.jsonl\n  \
+xqg index --embeddings vectors.npy --ids ids.txt --out INDEX\n\n\
 A killed build goes on where it was when the same command is given again. The index appears at \
 --out when it is complete."
 )]
@@ -274,12 +275,21 @@ pub enum IndexVerb {
 /// `xqg index` itself. What clap requires is optional here only because a verb below negates it.
 #[derive(Debug, Args)]
 pub struct IndexBuildArgs {
-    /// The model: a folder, or a name that `xqg model get` knows
-    #[arg(long, required = true)]
+    /// The model: a folder, or a name that `xqg model get` knows; with --embeddings it is only
+    /// remembered, after its contract has been checked
+    #[arg(long, required_unless_present = "embeddings")]
     pub model: Option<String>,
-    /// The passages: BEIR JSON lines with _id, title, text; .gz too
-    #[arg(long, value_name = "FILE", required = true)]
+    /// The passages: BEIR JSON lines with _id, title, text; .gz too; with --embeddings in the order
+    /// of its rows
+    #[arg(long, value_name = "FILE", required_unless_present = "embeddings")]
     pub corpus: Option<PathBuf>,
+    /// Take embeddings that exist already: a folder that `xqg encode --corpus` wrote, or a .npy (f32
+    /// or f16, rows x dim) or .fvecs file of any encoder
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "queries")]
+    pub embeddings: Option<PathBuf>,
+    /// The docids of a .npy or .fvecs file, one a line [default: row numbers from 0]
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub ids: Option<PathBuf>,
     /// The questions attached to them: JSON lines with docid, lang, text, in any order; .gz too
     #[arg(long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
@@ -378,7 +388,7 @@ pub enum AutoArg {
 
 /// `xqg search`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("input").required(true).args(["queries", "text", "embeddings"]))]
+#[command(group = clap::ArgGroup::new("input").required(true).args(["queries", "text", "query_embeddings"]))]
 #[command(group = clap::ArgGroup::new("weight").args(["alpha", "share", "sweep"]))]
 #[command(
     after_help = "Examples:\n  xqg search --index INDEX --text \"ప్రపంచంలో ఎత్తైన పర్వతం ఏది?\" --explain\n  \
@@ -397,9 +407,13 @@ pub struct SearchArgs {
     /// One query, typed
     #[arg(long)]
     pub text: Option<String>,
-    /// Queries that `xqg encode` has encoded
-    #[arg(long, value_name = "DIR")]
-    pub embeddings: Option<PathBuf>,
+    /// Queries as embeddings, searched without a model: a folder that `xqg encode --queries` wrote,
+    /// or a .npy or .fvecs file
+    #[arg(long, value_name = "DIR|FILE", alias = "embeddings")]
+    pub query_embeddings: Option<PathBuf>,
+    /// The qids of a .npy or .fvecs file, one a line [default: row numbers from 0]
+    #[arg(long, value_name = "FILE", requires = "query_embeddings")]
+    pub query_ids: Option<PathBuf>,
     /// The language of --text
     #[arg(long, requires = "text")]
     pub lang: Option<LangArg>,

@@ -1,12 +1,13 @@
 //! What several commands do before they encode: find the model by folder or by name, open it with
 //! the user's words or with an index's contract, and say which encoder it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use xqg_data::contract::EncoderContract;
 use xqg_data::embeddings::Side;
 use xqg_data::npy::Dtype;
+use xqg_data::vectors::Embeddings;
 use xqg_index::build::{Encode, EncodeTexts, Vectors};
 use xqg_index::manifest::IndexManifest;
 use xqg_index::progress::{Progress, Stage};
@@ -15,7 +16,7 @@ use xqg_model::encoder::{Encoder, EncoderOptions};
 use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
 
-use crate::args::{DtypeArg, EncoderArgs, IndexDtypeArg, PoolingArg, PrecisionArg, SideArg};
+use crate::args::{DtypeArg, EncoderArgs, IndexDtypeArg, PoolingArg, PrecisionArg, SideArg, Usage};
 use crate::commands::model;
 use crate::output;
 use crate::progress::Display;
@@ -68,14 +69,23 @@ pub fn open_for(manifest: &IndexManifest, model: Option<&str>, what: &str) -> Re
     let remembered = &manifest.plan.model_path;
     let name = match model {
         Some(name) => name.to_owned(),
+        None if remembered.as_os_str().is_empty() => bail!(
+            "{what}: expected an encoder, found an index of embeddings that remembers none\n\
+             hint: --model names the encoder that made them; xqg search --query-embeddings needs none"
+        ),
         None if remembered.is_dir() => remembered.to_string_lossy().into_owned(),
         None => bail!(
             "{what}: expected the model at {}, found no folder\nhint: --model says where it is now",
             remembered.display()
         ),
     };
-    let options = EncoderOptions { isa: instruction_set()?, ..options_of(contract) };
+    let options =
+        if contract.is_known() { options_of(contract) } else { EncoderOptions::default() };
+    let options = EncoderOptions { isa: instruction_set()?, ..options };
     let opened = open_with(&name, &options)?;
+    if !contract.is_known() {
+        output::warn(format_args!("{what}: nobody knows whether {name} made its embeddings"));
+    }
     contract.check(opened.encoder.contract(), what)?;
     Ok(opened)
 }
@@ -126,6 +136,15 @@ pub fn describe(c: &EncoderContract) -> String {
     )
 }
 
+/// Opens embeddings that exist already; a folder brings its own ids.
+pub fn open_vectors(path: &Path, ids: Option<&Path>, flag: &str) -> Result<Embeddings> {
+    if ids.is_some() && path.is_dir() {
+        let path = path.display();
+        bail!(Usage(format!("{flag}: expected a .npy or .fvecs file, found the folder {path}")));
+    }
+    Ok(Embeddings::open(path, ids)?)
+}
+
 type EncodeError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Opened {
@@ -150,6 +169,7 @@ pub fn observe(display: &mut Display) -> impl FnMut(Progress) {
             Stage::EncodePassages => ("encoding passages", "passages"),
             Stage::EncodeQuestions => ("encoding questions", "questions"),
             Stage::Sketch => ("sketching", "passages"),
+            Stage::Copy => ("copying embeddings", "passages"),
             Stage::Search => ("searching", "queries"),
             Stage::Survey => ("surveying fused vectors", "passages"),
             Stage::Graph => ("linking passages", "passages"),

@@ -207,7 +207,7 @@ fn an_index_with_a_damaged_or_newer_manifest() {
 fn damaged_embeddings() {
     let space = Space::indexed();
     space.works("xqg encode --model e5like --queries queries.jsonl --out Q --shard-rows 5");
-    let line = ["xqg search --index INDEX --embeddings Q --out NEW"];
+    let line = ["xqg search --index INDEX --query-embeddings Q --out NEW"];
     for (name, damage, word) in [
         ("shard-00001.npy", Cut(400), "the file is damaged"),
         ("shard-00001.npy", Gone, "No such file"),
@@ -223,7 +223,7 @@ fn damaged_embeddings() {
     }
     let sound = space.read("Q/shard-00000.ids");
     space.write("Q/shard-00000.ids", "q0\nq1\n");
-    space.fails(1, line[0], &["reading Q/shard-00000.npy: expected 2 x 32, found 5 x 32"]);
+    space.fails(1, line[0], &["reading Q/shard-00000.ids: expected 5 ids, one for each row of Q/shard-00000.npy, found 2"]);
     space.write("Q/shard-00000.ids", sound);
     space.works(line[0]);
 }

@@ -20,8 +20,14 @@ fn folders_that_are_none() {
             "xqg search --index corpus.jsonl --text x",
             "reading corpus.jsonl/manifest.json: Not a dir",
         ),
-        ("xqg search --index INDEX --embeddings folder --out NEW", "reading folder/manifest.json"),
-        ("xqg search --index INDEX --embeddings INDEX --out NEW", "found xqg-index version 1"),
+        (
+            "xqg search --index INDEX --query-embeddings folder --out NEW",
+            "reading folder/manifest.json",
+        ),
+        (
+            "xqg search --index INDEX --query-embeddings INDEX --out NEW",
+            "found xqg-index version 1",
+        ),
         ("xqg index add --index none --queries generated.jsonl", "reading none/manifest.json"),
         ("xqg index merge --out NEW INDEX none", "reading none/manifest.json: No such file"),
         (
@@ -75,7 +81,10 @@ fn wrong_usage_ends_with_two() {
             format!("{SEARCH} --text x --lang klingon"),
             "expected an ISO 639 language code, found `klingon`",
         ),
-        (format!("{SEARCH} --out N"), "--queries <FILE>|--text <TEXT>|--embeddings <DIR>"),
+        (
+            format!("{SEARCH} --out N"),
+            "--queries <FILE>|--text <TEXT>|--query-embeddings <DIR|FILE>",
+        ),
         (format!("{SEARCH} --text x -k 0"), "expected a whole number from 1, found `0`"),
         (format!("{evaluate} --measures nonsense"), "expected one of nDCG@10, R@100"),
         (
@@ -166,9 +175,9 @@ fn another_encoder_is_refused_with_both_shown() {
     let what = ["searching INDEX: ", "adding questions: "];
     for (line, what, word) in [
         ("search --index INDEX --text x --model other", what[0], "e5like | other\n* weights "),
-        ("search --index INDEX --embeddings Q --out N", what[0], "\n* weights "),
+        ("search --index INDEX --query-embeddings Q --out N", what[0], "\n* weights "),
         (
-            "search --index INDEX --embeddings P --out N",
+            "search --index INDEX --query-embeddings P --out N",
             what[0],
             "* query prefix         `query: ` | `ask: `",
         ),

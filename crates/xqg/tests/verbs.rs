@@ -144,7 +144,7 @@ fn encoded_queries_are_numpy_files_and_search_the_same() {
     check_npy(&space.read("Q/shard-00002.npy"), "<f4", 2);
     assert_eq!(space.read("Q/shard-00001.ids"), b"q5\nq6\nq7\nq8\nq9\n");
     let run = search(&space, "--index INDEX --queries queries.jsonl", "a.trec");
-    assert_eq!(run, search(&space, "--index INDEX --embeddings Q", "b.trec"));
+    assert_eq!(run, search(&space, "--index INDEX --query-embeddings Q", "b.trec"));
     space.works("xqg encode --model e5like --corpus corpus.jsonl --out P --dtype f16");
     check_npy(&space.read("P/shard-00000.npy"), "<f2", 12);
 }

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use xqg_data::contract::EncoderContract;
+use xqg_data::vectors::Embeddings;
 use xqg_index::add::AddOptions;
 use xqg_index::build::{BuildOptions, default_unit_rows, refuse_finished};
+use xqg_index::import::ImportOptions;
 use xqg_index::manifest::{IndexManifest, Shard};
 
 use crate::args::{
@@ -16,6 +19,9 @@ use crate::progress::Display;
 
 /// Builds an index.
 pub fn build(args: &IndexBuildArgs) -> Result<()> {
+    if let Some(embeddings) = &args.embeddings {
+        return import(args, embeddings);
+    }
     let (Some(model), Some(corpus), Some(out)) = (&args.model, &args.corpus, &args.out) else {
         unreachable!("clap requires all three where no verb follows")
     };
@@ -46,6 +52,42 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
     let (passages, questions) = (summary.passages, summary.questions);
     output::note(format_args!("{}: {passages} passages, {questions} questions", out.display()));
     Ok(())
+}
+
+/// Builds an index from embeddings that exist already.
+fn import(args: &IndexBuildArgs, embeddings: &Path) -> Result<()> {
+    let out = args.out.as_ref().expect("clap requires it where no verb follows");
+    let (shard, out) = &shard_and_output(args.shard, out)?;
+    refuse_finished(out, args.force)?;
+    let vectors = encoding::open_vectors(embeddings, args.ids.as_deref(), "--ids")?;
+    let options = ImportOptions {
+        corpus: args.corpus.clone(),
+        model_path: model_of(args, &vectors)?,
+        dtype: encoding::index_dtype(args.dtype),
+        unit_rows: args.unit_rows.unwrap_or_else(|| default_unit_rows(embeddings)),
+        shard: *shard,
+        bad_lines: bad_lines(args.skip_bad),
+        force: args.force,
+    };
+    let mut display = Display::new();
+    let summary = xqg_index::import::import(out, &vectors, &options, &mut observe(&mut display))?;
+    drop(display);
+    if let Some(corpus) = &args.corpus {
+        output::skipped(corpus, &summary.skipped_passages);
+    }
+    let (passages, dim) = (summary.passages, vectors.dim());
+    output::note(format_args!("{}: {passages} passages, {dim} dimensions", out.display()));
+    Ok(())
+}
+
+/// The folder of the model that is said to have made the embeddings; empty where none is said.
+fn model_of(args: &IndexBuildArgs, vectors: &Embeddings) -> Result<PathBuf> {
+    let Some(model) = &args.model else { return Ok(PathBuf::new()) };
+    let opened = encoding::open(model, &args.encoder)?;
+    let unknown = EncoderContract::external(vectors.dim(), false);
+    let what = format!("using {} with {model}", vectors.path().display());
+    vectors.contract().unwrap_or(&unknown).check(opened.encoder.contract(), &what)?;
+    Ok(opened.folder)
 }
 
 /// Which part to build and where. The tasks of a Slurm array share one command line, so each gets

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use xqg_data::embeddings::{Embeddings, Side};
+use xqg_data::contract::EncoderContract;
+use xqg_data::embeddings::Side;
 use xqg_data::file::refuse_existing;
 use xqg_data::lang::Lang;
 use xqg_data::query::{Query, read_queries};
@@ -148,7 +149,7 @@ fn sweep_path(out: &Path, weight: Weight) -> PathBuf {
 
 /// Opens the encoder, unless embeddings were given and nothing is to be explained.
 fn open_encoder(index: &Index, args: &SearchArgs) -> Result<Option<Opened>> {
-    if args.embeddings.is_some() && !args.explain {
+    if args.query_embeddings.is_some() && !args.explain {
         return Ok(None);
     }
     let what = format!("searching {}", args.index.display());
@@ -156,25 +157,8 @@ fn open_encoder(index: &Index, args: &SearchArgs) -> Result<Option<Opened>> {
 }
 
 fn ask(index: &Index, opened: Option<&Opened>, args: &SearchArgs) -> Result<Asked> {
-    if let Some(folder) = &args.embeddings {
-        let all = Embeddings::open(folder)?;
-        let what = format!("searching {}", args.index.display());
-        index.manifest.plan.contract.check(&all.manifest.contract, &what)?;
-        if all.manifest.side != Side::Query {
-            bail!(
-                "reading {}: expected embeddings of queries, found those of passages\n\
-                 hint: xqg encode --queries makes the former",
-                folder.display()
-            );
-        }
-        if args.fusion.lang_match {
-            bail!(Usage(
-                "--lang-match: expected queries with languages, found --embeddings".into()
-            ));
-        }
-        let (vectors, n) = (all.to_vec(), all.ids.len());
-        let texts = vec![String::new(); n];
-        return Ok(Asked { qids: all.ids, langs: vec![None; n], texts, vectors });
+    if let Some(path) = &args.query_embeddings {
+        return ask_with_embeddings(index, path, args);
     }
     let queries = match (&args.queries, &args.text) {
         (Some(path), _) => read_queries(path)?,
@@ -182,6 +166,30 @@ fn ask(index: &Index, opened: Option<&Opened>, args: &SearchArgs) -> Result<Aske
     };
     warn_about_langs(index, args, &queries)?;
     encode_queries(opened.expect("opened unless embeddings were given"), queries)
+}
+
+/// Takes the queries' embeddings as they are; their encoder must be the index's, where both are
+/// known.
+fn ask_with_embeddings(index: &Index, path: &Path, args: &SearchArgs) -> Result<Asked> {
+    let all = encoding::open_vectors(path, args.query_ids.as_deref(), "--query-ids")?;
+    if all.side() == Some(Side::Passage) {
+        bail!(
+            "reading {}: expected embeddings of queries, found those of passages\n\
+             hint: xqg encode --queries makes the former",
+            path.display()
+        );
+    }
+    if args.fusion.lang_match {
+        let text = "--lang-match: expected queries with languages, found --query-embeddings";
+        bail!(Usage(text.into()));
+    }
+    let what = format!("searching {}", args.index.display());
+    let unknown = EncoderContract::external(all.dim(), false);
+    index.manifest.plan.contract.check(all.contract().unwrap_or(&unknown), &what)?;
+    all.check()?;
+    let (qids, vectors) = (all.all_ids()?, all.to_vec());
+    let (langs, texts) = (vec![None; qids.len()], vec![String::new(); qids.len()]);
+    Ok(Asked { qids, langs, texts, vectors })
 }
 
 /// Says where a setting of languages cannot do what it says.
