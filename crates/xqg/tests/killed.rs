@@ -107,6 +107,16 @@ fn embeddings_killed_four_times_have_the_same_bytes() {
 }
 
 #[test]
+fn an_index_of_embeddings_killed_four_times_has_the_same_bytes() {
+    let space = large();
+    space.works("xqg encode --model e5like --corpus corpus.jsonl --out P --shard-rows 100");
+    let line = "xqg index --embeddings P --corpus corpus.jsonl --unit-rows 8";
+    let moments =
+        ["begun.json", "units/00020/passages.jsonl", "units/00000/d.npy", "units/00099/d.npy"];
+    survives(&space, line, &moments, "d.npy");
+}
+
+#[test]
 fn an_addition_killed_twice_has_the_same_bytes() {
     let space = large();
     let build = "xqg index --model e5like --corpus corpus.jsonl --unit-rows 64";

@@ -1,10 +1,10 @@
 //! Embeddings from elsewhere: indexed and searched without a model, with the same ranking as the
-//! model gives; refused with a reason where they cannot be used; killed and taken up again.
+//! model gives; refused with a reason where they cannot be used.
 #![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
 
 mod support;
 
-use support::{Space, assert_same, copy_model, end, files};
+use support::{Space, assert_same, copy_model, files};
 
 /// A numpy file of the header's words and these bytes.
 fn npy(descr: &str, fortran: &str, (rows, dim): (usize, usize), data: &[u8]) -> Vec<u8> {
@@ -185,22 +185,4 @@ fn queries_of_another_encoder_or_side_are_refused() {
             &words,
         );
     }
-}
-
-#[test]
-fn unfinished_work_goes_on_with_the_same_input_only() {
-    let space = encoded();
-    let line = "xqg index --embeddings P --corpus corpus.jsonl --unit-rows 2";
-    space.works(&format!("{line} --out SOUND"));
-    space.works(&format!("{line} --out NEW"));
-    // What a kill between two units leaves: no manifest, some units without vectors.
-    let begun = files(&space.path("NEW"));
-    std::fs::rename(space.path("NEW"), space.path("NEW.partial")).unwrap();
-    std::fs::remove_file(space.path("NEW.partial/manifest.json")).unwrap();
-    std::fs::remove_file(space.path("NEW.partial/units/00003/d.npy")).unwrap();
-    let done = end(space.command(&format!("{line} --out NEW")));
-    assert!(done.err.contains("it is not the beginning of such a build"), "{}", done.err);
-    space.works(&format!("{line} --out NEW --force"));
-    assert_same(&files(&space.path("NEW")), &begun, "after --force");
-    assert_same(&files(&space.path("NEW")), &files(&space.path("SOUND")), "another folder");
 }
