@@ -17,3 +17,4 @@ pub mod passage;
 pub mod qrels;
 pub mod query;
 pub mod run;
+pub mod training;
