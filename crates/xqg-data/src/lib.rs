@@ -18,3 +18,4 @@ pub mod qrels;
 pub mod query;
 pub mod run;
 pub mod training;
+pub mod translations;
