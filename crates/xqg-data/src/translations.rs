@@ -29,9 +29,10 @@ impl Translations {
     fn extend(&mut self, path: &Path) -> Result<(), DataError> {
         let mut none = true;
         for line in LineFile::open(path, BadLines::Stop, Box::new(parse_line))? {
-            let (question, translation) = line?;
-            self.by_question.entry(question).or_insert(translation);
-            none = false;
+            if let Some((question, translation)) = line? {
+                self.by_question.entry(question).or_insert(translation);
+                none = false;
+            }
         }
         if none {
             return Err(DataError::unexpected(path, "at least one translation", "none"));
@@ -51,14 +52,15 @@ pub fn single_spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn parse_line(line: &str) -> Result<(String, String), Mismatch> {
+/// One line; `None` where nobody translated the question, as in a few lines of XOR-TyDi's files.
+fn parse_line(line: &str) -> Result<Option<(String, String)>, Mismatch> {
     let expected = || Mismatch::new("question TAB translation", quote(line));
     let (question, translation) = line.split_once('\t').ok_or_else(expected)?;
     let (question, translation) = (single_spaced(question), translation.trim());
-    if question.is_empty() || translation.is_empty() || translation.contains('\t') {
+    if question.is_empty() || translation.contains('\t') {
         return Err(expected());
     }
-    Ok((question, translation.to_owned()))
+    Ok((!translation.is_empty()).then(|| (question, translation.to_owned())))
 }
 
 #[cfg(test)]
@@ -78,7 +80,9 @@ mod tests {
 
     #[test]
     fn questions_are_found_by_text_or_id() {
-        let all = read("Missä  on talo ?\tWhere is the house?\nq7\tWho?\nMissä on talo ?\tB\n");
+        let all = read(
+            "Missä on talo?\t \nMissä  on talo ?\tWhere is the house?\nq7\tWho?\nMissä on talo ?\tB\n",
+        );
         let all = all.unwrap();
         assert_eq!(all.get(&query("x", " Missä on talo  ? ")), Some("Where is the house?"));
         assert_eq!(all.get(&query("q7", "Kuka?")), Some("Who?"));
@@ -87,10 +91,10 @@ mod tests {
 
     #[test]
     fn lines_of_other_columns_are_refused() {
-        for text in ["Kuka?\n", "Kuka?\t\n", "\tWho?\n", "a\tb\tc\n"] {
+        for text in ["Kuka?\n", "\tWho?\n", "a\tb\tc\n"] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains("line 1: expected question TAB translation"), "{error}");
         }
-        assert!(read("\n").is_err());
+        assert!(read("\n").is_err() && read("Kuka?\t\n").is_err(), "nothing is translated");
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::MarginArg;
-use super::values::positive;
+use super::values::{fraction, positive};
 
 /// What it takes to hold an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,6 +106,10 @@ pub struct PositiveArgs {
     /// What it takes to hold an answer
     #[arg(long = "match", value_enum, default_value = "words")]
     pub rule: MatchArg,
+    /// The greatest chance that so common an answer is met so near by luck: where a part p of all
+    /// passages hold it, one at rank r is taken if 1 - (1 - p)^r is at most this; 1 takes all
+    #[arg(long, default_value = "0.1", value_name = "CHANCE", value_parser = fraction)]
+    pub luck: f32,
     /// Answers of fewer characters are not looked for
     #[arg(long, default_value = "1", value_name = "N", value_parser = positive)]
     pub shortest_answer: usize,

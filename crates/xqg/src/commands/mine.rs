@@ -19,7 +19,7 @@ use crate::args::{MatchArg, MineArgs, PickArg, Usage};
 use crate::encoding;
 use crate::mining::answers::Rule;
 use crate::mining::counts::Counts;
-use crate::mining::passages::Passages;
+use crate::mining::passages::{Passages, sample};
 use crate::mining::retriever::Retriever;
 use crate::mining::select::{Choice, Margin, Pick};
 use crate::mining::unit::{Known, Miner};
@@ -50,8 +50,11 @@ pub fn run(args: &MineArgs) -> Result<()> {
         // Bad input is mended and comes back as another file, which could not go on with this.
         let _ = remove(&work.folder);
     }
+    let (retriever, luck) = (prepared?, f64::from(args.positive.luck));
     let miner = Miner {
-        retriever: prepared?,
+        sample: if luck < 1.0 { sample(&retriever)? } else { Vec::new() },
+        luck,
+        retriever,
         known,
         choice,
         rule: rule(args),
@@ -189,6 +192,7 @@ fn plan(args: &MineArgs, choice: &Choice) -> Result<Plan> {
         "positives": [choice.positives, choice.positives_to],
         "match": format!("{:?}", args.positive.rule).to_lowercase(),
         "shortest-answer": args.positive.shortest_answer,
+        "luck": args.positive.luck,
         "negatives": [choice.negatives, choice.from, choice.to],
         "margin": margin,
         "pick": format!("{:?}", choice.pick).to_lowercase(),

@@ -72,13 +72,26 @@ impl Answers {
         self.wanted.is_empty()
     }
 
-    /// The first answer that the passage's text holds.
-    pub fn held_by(&self, passage: &ReadPassage) -> Option<&str> {
-        let holds = |w: &&Wanted| match self.rule {
-            Rule::Words => passage.words.contains(&w.words),
-            Rule::Characters => passage.words.contains(&w.answer),
-        };
-        self.wanted.iter().find(holds).map(|w| w.answer.as_str())
+    /// The answers that the passage's text holds, each with its number.
+    pub fn held_by<'a>(
+        &'a self,
+        passage: &'a ReadPassage,
+    ) -> impl Iterator<Item = (usize, &'a str)> {
+        let held = move |(_, w): &(usize, &Wanted)| self.holds(w, passage);
+        self.wanted.iter().enumerate().filter(held).map(|(i, w)| (i, w.answer.as_str()))
+    }
+
+    fn holds(&self, wanted: &Wanted, passage: &ReadPassage) -> bool {
+        match self.rule {
+            Rule::Words => passage.words.contains(&wanted.words),
+            Rule::Characters => passage.words.contains(&wanted.answer),
+        }
+    }
+
+    /// For each answer the part of these passages that hold it.
+    pub fn frequencies(&self, sample: &[ReadPassage]) -> Vec<f64> {
+        let holders = |w: &Wanted| sample.iter().filter(|p| self.holds(w, p)).count();
+        self.wanted.iter().map(|w| holders(w) as f64 / sample.len().max(1) as f64).collect()
     }
 
     /// Whether the passage names any answer, so that it must not be a negative.
@@ -87,7 +100,7 @@ impl Answers {
             let long = w.lower.chars().count() >= LONG_ENOUGH;
             passage.lower.contains(&w.lower_words) || long && passage.lower.contains(&w.lower)
         };
-        self.wanted.iter().any(names) || self.held_by(passage).is_some()
+        self.wanted.iter().any(|w| names(w) || self.holds(w, passage))
     }
 }
 
@@ -97,6 +110,12 @@ impl Wanted {
         let (lower_words, lower) = (words.to_lowercase(), answer.to_lowercase());
         Self { answer: answer.to_owned(), words, lower_words, lower }
     }
+}
+
+/// The chance that something which a part `frequency` of all passages hold is met by luck among
+/// `rank` of them.
+pub fn luck(frequency: f64, rank: usize) -> f64 {
+    1.0 - (1.0 - frequency).powi(i32::try_from(rank).unwrap_or(i32::MAX))
 }
 
 /// ` word word word `: a run of words is found by a plain search.
@@ -133,7 +152,7 @@ mod tests {
             ("1970 the", false, false),
             ("1970, the", true, false),
         ] {
-            let holds = |rule| answers(&[answer], rule).held_by(&passage).is_some();
+            let holds = |rule| answers(&[answer], rule).held_by(&passage).next().is_some();
             assert_eq!(holds(Rule::Words), words, "{answer} as words");
             assert_eq!(holds(Rule::Characters), characters, "{answer} as characters");
         }
@@ -159,8 +178,17 @@ mod tests {
     fn what_names_nothing_is_not_looked_for() {
         assert!(answers(&["yes", "No", "unknown", " ", ""], Rule::Words).is_empty());
         let passage = read("", "There is no way known.");
-        assert_eq!(answers(&["no", "way"], Rule::Words).held_by(&passage), Some("way"));
+        assert_eq!(answers(&["no", "way"], Rule::Words).held_by(&passage).next(), Some((0, "way")));
         assert!(Answers::new(&["12".to_owned()], Rule::Words, 3).is_empty());
+    }
+
+    #[test]
+    fn what_many_passages_hold_is_soon_met_by_luck() {
+        let sample = ["two of us", "two", "a king", "one"].map(|text| read("", text));
+        let frequencies = answers(&["two", "king", "x"], Rule::Words).frequencies(&sample);
+        assert_eq!(frequencies, [0.5, 0.25, 0.0]);
+        assert_eq!([luck(0.5, 1), luck(0.5, 3), luck(0.0, 99)], [0.5, 0.875, 0.0]);
+        assert!(answers(&["two"], Rule::Words).frequencies(&[])[0] == 0.0);
     }
 
     proptest! {
@@ -171,7 +199,7 @@ mod tests {
             let passage = read("t", &text);
             for rule in [Rule::Words, Rule::Characters] {
                 let answers = answers(&[&answer], rule);
-                if answers.held_by(&passage).is_some() {
+                if answers.held_by(&passage).next().is_some() {
                     prop_assert!(answers.named_by(&passage));
                 }
             }

@@ -12,6 +12,18 @@ use super::retriever::Retriever;
 /// The most passages kept for the next unit: about 200 MB of Wikipedia's.
 const KEPT: usize = 1 << 16;
 
+/// The most passages that stand for the whole corpus when it is asked how common an answer is.
+const SAMPLE: usize = 20_000;
+
+/// Passages spread evenly over the corpus; all of them where they are few.
+pub fn sample(retriever: &Retriever) -> Result<Vec<ReadPassage>> {
+    let (all, wanted) = (retriever.len() as u64, retriever.len().min(SAMPLE) as u64);
+    let row = |i: u64| u32::try_from(i * all / wanted).expect("rows are 32-bit numbers");
+    let rows: Vec<u32> = (0..wanted).map(row).collect();
+    let passages = retriever.passages(&rows)?;
+    Ok(passages.into_par_iter().map(ReadPassage::new).collect())
+}
+
 /// Passages by row.
 #[derive(Debug, Default)]
 pub struct Passages(BTreeMap<u32, ReadPassage>);

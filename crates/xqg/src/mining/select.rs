@@ -116,10 +116,10 @@ pub fn nearest(rankings: &[Ranking], to: usize) -> Vec<Found> {
 pub fn positives(
     rankings: &[Ranking],
     choice: &Choice,
-    answers: impl Fn(u32) -> bool,
+    answers: impl Fn(&Found) -> bool,
 ) -> Vec<Found> {
     let near = nearest(rankings, choice.positives_to).into_iter();
-    near.filter(|found| answers(found.row)).take(choice.positives).collect()
+    near.filter(answers).take(choice.positives).collect()
 }
 
 /// Negatives from the ranking of the question, or of the translation where that is the only one,
@@ -193,7 +193,7 @@ mod tests {
         let places: Vec<_> = nearest(&both, 3).iter().map(|f| (f.asked, f.rank)).collect();
         assert_eq!(places[2], (Asked::Translation, 2), "a tie is the translation's");
         assert_eq!(rows(&nearest(&both, 1)), [4, 1]);
-        assert_eq!(rows(&positives(&both, &choice(), |row| row > 1)), [4]);
+        assert_eq!(rows(&positives(&both, &choice(), |found| found.row > 1)), [4]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use xqg_data::query::Query;
 use xqg_data::training::{Asked, FoundBy, PassageSource, TrainingExample, TrainingPassage};
 use xqg_data::translations::{Translations, single_spaced};
 
-use super::answers::{Answers, Rule};
+use super::answers::{Answers, ReadPassage, Rule, luck};
 use super::counts::{Counts, LangCounts};
 use super::passages::Passages;
 use super::retriever::{Ask, Retriever};
@@ -38,6 +38,10 @@ pub struct Miner {
     pub rule: Rule,
     /// The fewest characters of an answer.
     pub shortest_answer: usize,
+    /// The greatest chance that a positive was met by luck.
+    pub luck: f64,
+    /// Passages that stand for the corpus; none where luck is not looked at.
+    pub sample: Vec<ReadPassage>,
 }
 
 /// A query that can be mined.
@@ -87,7 +91,8 @@ impl Miner {
         passages.load(&self.retriever, judged.chain(ranked).collect())?;
         let passages = &*passages;
         let one = |(task, rankings): (&Task, &Vec<Ranking>)| {
-            Mining { miner: self, passages, task, rankings }.run()
+            let frequencies = task.answers.frequencies(&self.sample);
+            Mining { miner: self, passages, task, rankings, frequencies }.run()
         };
         let mined: Vec<_> = tasks.par_iter().zip(&rankings).map(one).collect();
         for (task, (_, found)) in tasks.iter().zip(&mined) {
@@ -132,6 +137,8 @@ struct Mining<'a> {
     passages: &'a Passages,
     task: &'a Task<'a>,
     rankings: &'a [Ranking],
+    /// How common each answer is.
+    frequencies: Vec<f64>,
 }
 
 impl Mining<'_> {
@@ -164,7 +171,7 @@ impl Mining<'_> {
         let to = self.miner.choice.positives_to;
         let finds = |asked: Asked| {
             let own = self.rankings.iter().filter(|r| r.asked == asked);
-            u64::from(own.flat_map(|r| r.found().take(to)).any(|f| self.answer(f.row).is_some()))
+            u64::from(own.flat_map(|r| r.found().take(to)).any(|f| self.answer(&f).is_some()))
         };
         LangCounts {
             translated: u64::from(self.task.translation.is_some()),
@@ -175,16 +182,19 @@ impl Mining<'_> {
         }
     }
 
-    fn answer(&self, row: u32) -> Option<&str> {
-        self.task.answers.held_by(self.passages.get(row))
+    /// The answer that makes a found passage a positive: not one that is met there by luck.
+    fn answer(&self, found: &Found) -> Option<&str> {
+        let mut held = self.task.answers.held_by(self.passages.get(found.row));
+        let found = held.find(|(i, _)| luck(self.frequencies[*i], found.rank) <= self.miner.luck);
+        found.map(|(_, answer)| answer)
     }
 
     fn by_answers(&self) -> (Vec<Positive>, Option<Found>) {
-        let holds = |row| self.answer(row).is_some();
+        let holds = |found: &Found| self.answer(found).is_some();
         let found = positives(self.rankings, &self.miner.choice, holds);
         let best = found.first().copied();
         let positive = |found: Found| {
-            let answer = self.answer(found.row).map(str::to_owned);
+            let answer = self.answer(&found).map(str::to_owned);
             Positive { row: found.row, source: PassageSource { answer, ..self.source(&found) } }
         };
         (found.into_iter().map(positive).collect(), best)

@@ -89,9 +89,10 @@ impl Work {
         self.folder.join(format!("unit-{unit:06}.json"))
     }
 
-    /// Whether a unit is finished: its rows come last.
+    /// Whether a unit is finished. Its rows come last, but a kill while the folder is removed may
+    /// leave them alone.
     pub fn has(&self, unit: usize) -> bool {
-        self.rows(unit).exists()
+        self.rows(unit).exists() && self.counts(unit).exists()
     }
 
     /// Writes a finished unit.
@@ -117,7 +118,8 @@ impl Work {
 
     /// Puts the rows of all units at the output's place and removes the folder.
     pub fn finish(self, units: usize) -> Result<()> {
-        write_whole(&self.folder.join(FINISHING), b"")?;
+        let mark = self.folder.join(FINISHING);
+        write_whole(&mark, b"")?;
         let mut file = PartialFile::create(&self.out)?;
         let written = if self.out.extension().is_some_and(|e| e == "gz") {
             let mut gz = GzEncoder::new(&mut file, Compression::default());
@@ -127,6 +129,8 @@ impl Work {
         };
         written.map_err(DataError::io("writing", &self.out))?;
         file.commit()?;
+        // The mark goes first: a folder that is half removed must not bring the work back.
+        remove(&mark)?;
         Ok(remove(&self.folder)?)
     }
 
