@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use xqg_data::lines::BadLines;
 
-pub use mine::{MatchArg, MineArgs, PickArg};
+pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
 pub use values::{LangArg, LangWeightArg, MarginArg, MeasureArg, ShardArg, SweepArg};
 use values::{fraction, one_word, positive, yes_no};
 

@@ -25,6 +25,17 @@ pub enum PickArg {
     First,
 }
 
+/// Which ranking positives are found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FinderArg {
+    /// The translation's; the question's where there is no translation
+    Translation,
+    /// The question's
+    Question,
+    /// Whichever has the passage higher
+    Best,
+}
+
 /// `xqg mine`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("from_where").required(true).args(["index", "bm25"]))]
@@ -34,7 +45,7 @@ INDEX --out mined.jsonl\n  xqg mine --queries train.jsonl --translations *-en.ts
 corpus.jsonl --out mined.jsonl.gz\n  xqg mine --queries queries.jsonl --qrels qrels.tsv --index INDEX \
 --margin 5% --out mined.jsonl\n\n\
 A positive is judged (--qrels), or it is the nearest passage whose text holds an answer, among the \
-first --positives-to by the question or by its translation. Answers yes, no and unknown name no \
+first --positives-to of the ranking that --found-by names. Answers yes, no and unknown name no \
 passage. Queries without a positive are skipped and counted. Answers are matched by the word tokens \
 of R@Nkt, upper and lower case kept apart, titles not read.\n\n\
 A negative lies between --from and --to in the ranking of the question (of its translation with \
@@ -100,15 +111,20 @@ pub struct PositiveArgs {
     /// The most positives of a query
     #[arg(long, default_value = "1", value_name = "N", value_parser = positive)]
     pub positives: usize,
-    /// The last rank, from 1, at which a positive may be found by its answer
-    #[arg(long, default_value = "20", value_name = "RANK", value_parser = positive)]
+    /// The last rank, from 1, at which a positive may be found by its answer; further down, what
+    /// holds an answer seldom answers the question
+    #[arg(long, default_value = "3", value_name = "RANK", value_parser = positive)]
     pub positives_to: usize,
+    /// Which ranking positives are found in by their answers; on XOR-TyDi those that only the
+    /// question finds are seldom right
+    #[arg(long, value_enum, default_value = "translation")]
+    pub found_by: FinderArg,
     /// What it takes to hold an answer
     #[arg(long = "match", value_enum, default_value = "words")]
     pub rule: MatchArg,
     /// The greatest chance that so common an answer is met so near by luck: where a part p of all
     /// passages hold it, one at rank r is taken if 1 - (1 - p)^r is at most this; 1 takes all
-    #[arg(long, default_value = "0.1", value_name = "CHANCE", value_parser = fraction)]
+    #[arg(long, default_value = "0.05", value_name = "CHANCE", value_parser = fraction)]
     pub luck: f32,
     /// Answers of fewer characters are not looked for
     #[arg(long, default_value = "1", value_name = "N", value_parser = positive)]

@@ -15,13 +15,13 @@ use xqg_data::translations::{Translations, single_spaced};
 use xqg_index::index::Index;
 use xqg_index::manifest::hash_file;
 
-use crate::args::{MatchArg, MineArgs, PickArg, Usage};
+use crate::args::{FinderArg, MatchArg, MineArgs, PickArg, Usage};
 use crate::encoding;
 use crate::mining::answers::Rule;
 use crate::mining::counts::Counts;
 use crate::mining::passages::{Passages, sample};
 use crate::mining::retriever::Retriever;
-use crate::mining::select::{Choice, Margin, Pick};
+use crate::mining::select::{Choice, Finder, Margin, Pick};
 use crate::mining::unit::{Known, Miner};
 use crate::mining::work::{Plan, Work, refuse_finished};
 use crate::output;
@@ -149,6 +149,11 @@ fn choice(args: &MineArgs) -> Result<Choice> {
     }
     Ok(Choice {
         positives: positive.positives,
+        finder: match positive.found_by {
+            FinderArg::Translation => Finder::Translation,
+            FinderArg::Question => Finder::Question,
+            FinderArg::Best => Finder::Best,
+        },
         positives_to: positive.positives_to,
         negatives: negative.negatives,
         from: negative.from,
@@ -190,6 +195,7 @@ fn plan(args: &MineArgs, choice: &Choice) -> Result<Plan> {
         "against": against,
         "bm25": args.bm25,
         "positives": [choice.positives, choice.positives_to],
+        "found-by": format!("{:?}", choice.finder).to_lowercase(),
         "match": format!("{:?}", args.positive.rule).to_lowercase(),
         "shortest-answer": args.positive.shortest_answer,
         "luck": args.positive.luck,

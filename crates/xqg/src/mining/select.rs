@@ -34,11 +34,24 @@ pub enum Pick {
     First,
 }
 
+/// Which ranking positives are found in; a query with one ranking has no choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finder {
+    /// The translation's.
+    Translation,
+    /// The question's.
+    Question,
+    /// Whichever has the passage higher.
+    Best,
+}
+
 /// How many, and from where.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
     /// The most positives of a query.
     pub positives: usize,
+    /// The ranking that they are found in.
+    pub finder: Finder,
     /// The last rank at which a positive may be found.
     pub positives_to: usize,
     /// The most negatives of a query.
@@ -104,8 +117,8 @@ impl Ranking {
 }
 
 /// All rows down to a rank, each once, at its best place: where two rankings tie, the translation's.
-pub fn nearest(rankings: &[Ranking], to: usize) -> Vec<Found> {
-    let mut all: Vec<Found> = rankings.iter().flat_map(|r| r.found().take(to)).collect();
+pub fn nearest<'a>(rankings: impl IntoIterator<Item = &'a Ranking>, to: usize) -> Vec<Found> {
+    let mut all: Vec<Found> = rankings.into_iter().flat_map(|r| r.found().take(to)).collect();
     all.sort_by_key(|found| (found.rank, found.asked == Asked::Question));
     let mut seen = BTreeSet::new();
     all.retain(|found| seen.insert(found.row));
@@ -118,7 +131,12 @@ pub fn positives(
     choice: &Choice,
     answers: impl Fn(&Found) -> bool,
 ) -> Vec<Found> {
-    let near = nearest(rankings, choice.positives_to).into_iter();
+    let counts = |r: &&Ranking| match choice.finder {
+        Finder::Translation => r.asked == Asked::Translation || rankings.len() == 1,
+        Finder::Question => r.asked == Asked::Question || rankings.len() == 1,
+        Finder::Best => true,
+    };
+    let near = nearest(rankings.iter().filter(counts), choice.positives_to).into_iter();
     near.filter(answers).take(choice.positives).collect()
 }
 
@@ -167,6 +185,7 @@ mod tests {
     fn choice() -> Choice {
         Choice {
             positives: 1,
+            finder: Finder::Best,
             positives_to: 10,
             negatives: 2,
             from: 2,
@@ -194,6 +213,12 @@ mod tests {
         assert_eq!(places[2], (Asked::Translation, 2), "a tie is the translation's");
         assert_eq!(rows(&nearest(&both, 1)), [4, 1]);
         assert_eq!(rows(&positives(&both, &choice(), |found| found.row > 1)), [4]);
+        let by = |finder, rankings: &[Ranking]| {
+            rows(&positives(rankings, &Choice { finder, ..choice() }, |_| true))
+        };
+        assert_eq!(by(Finder::Translation, &both), [4]);
+        assert_eq!(by(Finder::Question, &both), [1]);
+        assert_eq!(by(Finder::Translation, &both[..1]), [1], "no translation to go by");
     }
 
     #[test]
