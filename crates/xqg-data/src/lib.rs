@@ -19,4 +19,6 @@ pub mod passage;
 pub mod qrels;
 pub mod query;
 pub mod run;
+pub mod training;
+pub mod translations;
 pub mod vectors;

@@ -2,6 +2,7 @@
 //! from these same definitions. Files are checked by the commands; here only the words are.
 
 mod derived;
+mod mine;
 mod values;
 
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ pub use derived::{
     ApproximateArgs, FormatArg, FusedArgs, IndexCollapseArgs, IndexExportArgs, IndexGraphArgs,
     StoredArg,
 };
-pub use values::{LangArg, LangWeightArg, MeasureArg, ShardArg, SweepArg};
+pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
+pub use values::{LangArg, LangWeightArg, MarginArg, MeasureArg, ShardArg, SweepArg};
 use values::{fraction, one_word, positive, yes_no};
 
 /// A use of the program that cannot be meant; the exit code is 2.
@@ -67,6 +69,8 @@ pub enum Command {
     Index(IndexArgs),
     /// Find the nearest passages of each query
     Search(SearchArgs),
+    /// Make training examples: for each query passages that answer it, and hard negatives
+    Mine(Box<MineArgs>),
     /// Measure runs against answers or qrels
     Evaluate(EvaluateArgs),
     /// Compare runs with a baseline: differences, tests, intervals

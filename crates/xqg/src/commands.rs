@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod graph;
 pub mod index;
+pub mod mine;
 pub mod model;
 pub mod quickstart;
 pub mod search;

@@ -200,3 +200,65 @@ fn embeddings_and_additions_killed_at_the_very_end() {
     assert!(done.err.contains("33 questions added"), "{}", done.err);
     assert_same(&files(&space.path("INDEX")), &sound, "index add");
 }
+
+/// Kills mining at each of the files in turn, lets it finish, and compares it with `sound.jsonl`.
+fn mining_survives(space: &Space, line: &str, moments: &[&str]) {
+    space.works(&format!("{line} --out sound.jsonl"));
+    let line = format!("{line} --out new.jsonl");
+    let folder = space.path("new.jsonl.units.partial");
+    let mut finished: Vec<(String, u64)> = Vec::new();
+    for moment in moments {
+        let file = format!("new.jsonl.units.partial/{moment}");
+        if kill_at(space, &line, &file, || fs::remove_file(space.path("new.jsonl")).unwrap()) {
+            finished.clear();
+        }
+        assert!(!space.path("new.jsonl").exists(), "{moment}: nothing unfinished at the place");
+        let now = inodes(&folder, ".jsonl");
+        assert!(finished.iter().all(|file| now.contains(file)), "{moment}: began anew");
+        finished = now;
+    }
+    assert!(finished.len() > 1, "some units were finished before");
+    let other = format!("{line} --seed 7");
+    space.fails(1, &other, &["resuming new.jsonl.units.partial", "seed: 42 | 7", "hint: --force"]);
+    let done = space.works(&line);
+    assert!(space.read("new.jsonl") == space.read("sound.jsonl"), "{line}");
+    assert!(!folder.exists());
+    let again = space.works(&format!("{line} --force"));
+    assert_eq!(done.out, again.out, "the counts of all units, whoever mined them");
+}
+
+#[test]
+fn mining_killed_at_any_moment_has_the_same_bytes() {
+    let space = large();
+    space.write("queries.jsonl", support::queries(2000));
+    space.works("xqg index --model e5like --corpus corpus.jsonl --out INDEX");
+    let line = "xqg mine --queries queries.jsonl --index INDEX --positives-to 3000 --luck 1 \
+                --unit-queries 32";
+    mining_survives(&space, line, &["plan.json", "unit-000002.jsonl", "unit-000030.json"]);
+    let questions = support::queries(2000).replace("\"te\"", "\"en\"");
+    space.write("queries.jsonl", questions);
+    fs::remove_file(space.path("new.jsonl")).unwrap();
+    fs::remove_file(space.path("sound.jsonl")).unwrap();
+    let line = "xqg mine --queries queries.jsonl --bm25 --corpus corpus.jsonl --luck 1 \
+                --unit-queries 16";
+    mining_survives(&space, line, &["bm25/meta.json", "bm25/complete", "unit-000003.jsonl"]);
+}
+
+#[test]
+fn mining_killed_at_its_very_end() {
+    let space = Space::indexed();
+    space.write("queries.jsonl", support::queries(3000));
+    let line = "xqg mine --queries queries.jsonl --index INDEX --luck 1 --unit-queries 32";
+    space.works(&format!("{line} --out sound.jsonl"));
+    let line = format!("{line} --out new.jsonl");
+    let reset = || fs::remove_file(space.path("new.jsonl")).unwrap();
+    kill_at(&space, &line, "new.jsonl.units.partial/unit-000001.jsonl", reset);
+    // The file is at its place, but the work folder is still there, and half of a unit is gone.
+    space.write("new.jsonl", space.read("sound.jsonl"));
+    space.write("new.jsonl.units.partial/finishing", "");
+    fs::remove_file(space.path("new.jsonl.units.partial/unit-000000.json")).unwrap();
+    space.works(&line);
+    assert!(space.read("new.jsonl") == space.read("sound.jsonl"));
+    assert!(!space.path("new.jsonl.units.partial").exists());
+    space.fails(1, &line, &["expected a new path, found an existing one"]);
+}
