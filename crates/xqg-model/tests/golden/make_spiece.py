@@ -4,6 +4,7 @@ gives to some texts. All text is written here. Needs sentencepiece 0.2.3.
 Usage: python make_spiece.py
 """
 
+import contextlib
 import io
 import json
 import pathlib
@@ -32,11 +33,12 @@ TEXTS = [
 
 
 def main():
-    folder = pathlib.Path(__file__).parent / "spiece"
+    folder = pathlib.Path(__file__).resolve().parent / "spiece"
     folder.mkdir(exist_ok=True)
     out = io.BytesIO()
-    with tempfile.TemporaryDirectory() as work:
-        rules = pathlib.Path(work) / "rules.tsv"
+    # The rules' path goes into the model as it is said: it must be the same everywhere.
+    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
+        rules = pathlib.Path("rules.tsv")
         hexed = lambda text: " ".join(f"{ord(c):x}" for c in text)  # noqa: E731
         rules.write_text("".join(f"{hexed(a)}\t{hexed(b)}\n" for a, b in RULES))
         sentencepiece.SentencePieceTrainer.train(
