@@ -10,10 +10,10 @@ use super::settings::Settings;
 
 /// "xqg-tok" and the version of the format. Raise it whenever tables or settings change.
 const MAGIC: u64 = u64::from_be_bytes(*b"xqg-tok\x01");
-/// Magic, hash of all that follows the hash (4), key of the source (8), lengths of the sections.
+/// Magic, hash of all that follows the hash (4), key of the source (6), lengths of the sections.
 const HASH: std::ops::Range<usize> = 1..5;
-const KEY: std::ops::Range<usize> = 5..13;
-const LENGTHS: std::ops::Range<usize> = 13..18;
+const KEY: std::ops::Range<usize> = 5..11;
+const LENGTHS: std::ops::Range<usize> = 11..16;
 
 /// What a tokenizer is built from.
 #[derive(Debug)]
@@ -55,6 +55,7 @@ pub struct Tables {
 /// The places of the sections, in words of eight bytes from the beginning, checked once.
 #[derive(Debug, Clone, Copy)]
 struct Sections {
+    settings: (usize, usize),
     trie: (usize, usize),
     scores: (usize, usize),
     rules: (usize, usize),
@@ -71,25 +72,17 @@ impl std::fmt::Debug for Tables {
 impl Tables {
     /// Builds the tables. `None` where the charsmap is none or the pieces are too many.
     pub fn build(source: &Source, key: Key) -> Option<Self> {
-        let mut pieces: Vec<(&[u8], u32)> =
-            (0..).zip(&source.pieces).map(|(id, (text, _))| (text.as_bytes(), id)).collect();
-        // Of equal pieces the last one counts: it is put first, and the others go.
-        pieces.sort_unstable_by(|a, b| a.0.cmp(b.0).then(b.1.cmp(&a.1)));
-        pieces.dedup_by_key(|(text, _)| *text);
-        pieces.retain(|(text, _)| !text.is_empty());
-        let trie = double_array::build(&pieces)?;
-        let scores: Vec<f64> = source.pieces.iter().map(|(_, score)| *score).collect();
+        let trie = double_array::build(&sorted_pieces(source))?;
+        let scores = source.pieces.iter().map(|(_, score)| score.to_bits());
         let (rules, replacements) = charsmap::parts(&source.charsmap)?;
-        let settings = serde_json::to_vec(&source.settings).ok()?;
-        let mut words = vec![MAGIC, 0, 0, 0, 0, key.size, key.changed];
-        words.extend(key.hash.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)));
-        words.resize(LENGTHS.start, 0);
         let rules: &[u8] = bytemuck::cast_slice(&rules);
-        let lengths = [settings.len(), trie.len(), scores.len(), rules.len(), replacements.len()];
-        words.extend(lengths.map(|length| length as u64));
+        let settings = serde_json::to_vec(&source.settings).ok()?;
+        let lengths =
+            [settings.len(), trie.len(), source.pieces.len(), rules.len(), replacements.len()];
+        let mut words = header(key, lengths);
         push_bytes(&mut words, &settings);
         words.extend(trie);
-        words.extend(scores.into_iter().map(f64::to_bits));
+        words.extend(scores);
         push_bytes(&mut words, rules);
         push_bytes(&mut words, replacements);
         let hash = checksum(&words)?;
@@ -107,36 +100,12 @@ impl Tables {
         if words.first() != Some(&MAGIC) || words.get(HASH)? != checksum(words)?.as_slice() {
             return None;
         }
-        let key = Key {
-            size: *words.get(KEY.start)?,
-            changed: *words.get(KEY.start + 1)?,
-            hash: bytemuck::pod_read_unaligned(bytemuck::cast_slice(
-                words.get(KEY.start + 2..KEY.start + 6)?,
-            )),
-        };
-        let lengths: [u64; 5] = words.get(LENGTHS)?.try_into().ok()?;
-        let [settings, trie, scores, rules, replacements] = lengths.map(|n| n as usize);
-        let widths =
-            [settings.div_ceil(8), trie, scores, rules.div_ceil(8), replacements.div_ceil(8)];
-        let mut places = [(0, 0); 5];
-        let mut at = LENGTHS.end;
-        for (place, width) in places.iter_mut().zip(widths) {
-            let end = at.checked_add(width)?;
-            *place = (at, end);
-            at = end;
-        }
-        if at != words.len() {
-            return None;
-        }
-        let text: &[u8] = bytemuck::cast_slice(words.get(places[0].0..places[0].1)?);
-        let settings = serde_json::from_slice(text.get(..settings)?).ok()?;
-        let sections = Sections {
-            trie: places[1],
-            scores: places[2],
-            rules: places[3],
-            replacements: places[4],
-            replacement_bytes: replacements,
-        };
+        let [size, changed, hash @ ..]: [u64; 6] = words.get(KEY)?.try_into().ok()?;
+        let key = Key { size, changed, hash: bytemuck::cast(hash) };
+        let (sections, length) = Sections::read(words)?;
+        let (from, to) = sections.settings;
+        let text: &[u8] = bytemuck::cast_slice(words.get(from..to)?);
+        let settings = serde_json::from_slice(text.get(..length)?).ok()?;
         Some(Self { sections, settings, key, memory })
     }
 
@@ -168,6 +137,29 @@ impl Tables {
     }
 }
 
+impl Sections {
+    /// The places, and the length of the settings in bytes; together they are all the words.
+    fn read(words: &[u64]) -> Option<(Self, usize)> {
+        let lengths: [u64; 5] = words.get(LENGTHS)?.try_into().ok()?;
+        let [length, trie, scores, rules, replacement_bytes] = lengths.map(|n| n as usize);
+        let mut end = LENGTHS.end;
+        let mut next = |width: usize| {
+            let from = end;
+            end = end.checked_add(width)?;
+            Some((from, end))
+        };
+        let sections = Self {
+            settings: next(length.div_ceil(8))?,
+            trie: next(trie)?,
+            scores: next(scores)?,
+            rules: next(rules.div_ceil(8))?,
+            replacements: next(replacement_bytes.div_ceil(8))?,
+            replacement_bytes,
+        };
+        (end == words.len()).then_some((sections, length))
+    }
+}
+
 impl Memory {
     fn words(&self) -> &[u64] {
         match self {
@@ -175,6 +167,24 @@ impl Memory {
             Self::Mapped(map) => bytemuck::try_cast_slice(map).unwrap_or_default(),
         }
     }
+}
+
+/// The pieces in the order of their bytes. Of equal ones the last counts; nameless ones do not.
+fn sorted_pieces(source: &Source) -> Vec<(&[u8], u32)> {
+    let mut pieces: Vec<(&[u8], u32)> =
+        (0..).zip(&source.pieces).map(|(id, (text, _))| (text.as_bytes(), id)).collect();
+    pieces.sort_unstable_by(|a, b| a.0.cmp(b.0).then(b.1.cmp(&a.1)));
+    pieces.dedup_by_key(|(text, _)| *text);
+    pieces.retain(|(text, _)| !text.is_empty());
+    pieces
+}
+
+/// The words before the sections, with zeros for the hash.
+fn header(key: Key, lengths: [usize; 5]) -> Vec<u64> {
+    let mut words = vec![MAGIC, 0, 0, 0, 0, key.size, key.changed];
+    words.extend(bytemuck::cast::<_, [u64; 4]>(key.hash));
+    words.extend(lengths.map(|length| length as u64));
+    words
 }
 
 fn push_bytes(words: &mut Vec<u64>, bytes: &[u8]) {
