@@ -1,10 +1,32 @@
-//! Text to token ids, by the model's own `tokenizer.json`. Truncation happens here, so that it can
-//! be counted: a text that is cut says so.
+//! Text to token ids, by the model's own files. Unigram models, as XLM-R, multilingual E5, BGE-M3
+//! and mT5 have, are read by our own code, which keeps its tables in a mapped file; all others go
+//! by the `tokenizers` crate. Truncation happens here, so that it can be counted: a text that is cut
+//! says so.
 
-use std::path::Path;
+mod added;
+mod cached;
+mod charsmap;
+mod double_array;
+mod json;
+mod lattice;
+mod normalize;
+mod proto;
+mod settings;
+mod spiece;
+mod spiece_text;
+mod tables;
+mod unigram;
+mod words;
 
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
 use tokenizers::{Tokenizer as Inner, TruncationDirection};
 
+use self::cached::Opened;
+use self::spiece::Family;
+use self::tables::Tables;
+use self::unigram::UnigramTokenizer;
 use crate::error::ModelError;
 
 /// Why a tokenizer refuses a text.
@@ -13,9 +35,15 @@ pub type TokenizeError = tokenizers::Error;
 /// A tokenizer with its special tokens.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: Inner,
-    special: usize,
+    kind: Kind,
     hash: String,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Unigram(Box<UnigramTokenizer>),
+    /// Whatever the crate reads, and how many special tokens stand around a text.
+    Crate(Box<Inner>, usize),
 }
 
 /// The tokens of one text.
@@ -28,28 +56,69 @@ pub struct Tokens {
 }
 
 impl Tokenizer {
-    /// Opens `tokenizer.json` of a model folder.
+    /// Opens a model folder's `tokenizer.json` or, where there is none, its SentencePiece model:
+    /// `sentencepiece.bpe.model` as XLM-R's, `spiece.model` as T5's and mT5's.
     ///
     /// # Errors
     /// When the file is missing or no tokenizer.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
-        let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::Io {
-            path: path.clone(),
-            source,
-            hint: "the folder needs a tokenizer.json; transformers' save_pretrained writes one",
-        })?;
+        let json = folder.join("tokenizer.json");
+        if !json.exists()
+            && let Some((path, family)) = find_spiece(folder)?
+        {
+            return Self::open_spiece(&path, family);
+        }
+        let hint = "the folder needs a tokenizer.json; transformers' save_pretrained writes one";
+        match cached::open(&json, |bytes| Ok(json::read(bytes)), io_error(&json, hint))? {
+            Opened::Tables(tables) => Ok(Self::own(tables)),
+            Opened::Unknown(bytes) => Self::by_crate(&json, &bytes),
+        }
+    }
+
+    fn open_spiece(path: &Path, family: Family) -> Result<Self, ModelError> {
+        let unexpected = |[expected, found]: [String; 2]| ModelError::Unexpected {
+            path: path.to_path_buf(),
+            expected,
+            found,
+        };
+        let read = |bytes: &[u8]| spiece::read(bytes, family).map(Some).map_err(unexpected);
+        match cached::open(path, read, io_error(path, "the model cannot be used without it"))? {
+            Opened::Tables(tables) => Ok(Self::own(tables)),
+            Opened::Unknown(_) => {
+                let damaged =
+                    ["rules of normalising and fewer than 8 million trie units", "others"];
+                Err(unexpected(damaged.map(str::to_owned)))
+            }
+        }
+    }
+
+    fn own(tables: Tables) -> Self {
+        let hash = blake3::Hash::from(tables.key.hash).to_hex().to_string();
+        Self { kind: Kind::Unigram(Box::new(UnigramTokenizer::new(tables))), hash }
+    }
+
+    /// Opens the tokenizer with the `tokenizers` crate whatever its kind: what the tests compare
+    /// with.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_by_crate(path: &Path) -> Result<Self, ModelError> {
+        let failed = io_error(path, "name a tokenizer.json");
+        Self::by_crate(path, &std::fs::read(path).map_err(failed)?)
+    }
+
+    fn by_crate(path: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
         let unexpected = |found: String| ModelError::Unexpected {
-            path: path.clone(),
+            path: path.to_path_buf(),
             expected: "a tokenizer of the tokenizers library".to_owned(),
             found,
         };
-        let mut inner = Inner::from_bytes(&bytes).map_err(|e| unexpected(e.to_string()))?;
+        let mut inner = Inner::from_bytes(bytes).map_err(|e| unexpected(e.to_string()))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| unexpected(e.to_string()))?;
         let probe = inner.encode_fast("", true).map_err(|e| unexpected(e.to_string()))?;
-        let hash = blake3::hash(&bytes).to_hex().to_string();
-        Ok(Self { inner, special: probe.len(), hash })
+        let hash = blake3::hash(bytes).to_hex().to_string();
+        Ok(Self { kind: Kind::Crate(Box::new(inner), probe.len()), hash })
     }
 
     /// The blake3 hash of the tokenizer file, in hexadecimal.
@@ -57,7 +126,29 @@ impl Tokenizer {
         &self.hash
     }
 
-    /// The tokens of a text, prefix first, cut to `max_tokens` special tokens included.
+    /// Whether the tables are our own rather than the `tokenizers` crate's.
+    pub fn is_own(&self) -> bool {
+        matches!(self.kind, Kind::Unigram(_))
+    }
+
+    /// The tokens of each text, prefix first, cut to `max_tokens` special tokens included.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses a text.
+    pub fn encode(
+        &self,
+        prefix: &str,
+        texts: &[String],
+        max_tokens: usize,
+    ) -> Result<Vec<Tokens>, ModelError> {
+        let encode = |(index, text): (usize, &String)| {
+            let tokens = self.encode_one(prefix, text, max_tokens);
+            tokens.map_err(|source| ModelError::Tokenize { index, source })
+        };
+        texts.par_iter().enumerate().map(encode).collect()
+    }
+
+    /// The tokens of one text, prefix first, cut to `max_tokens` special tokens included.
     ///
     /// # Errors
     /// When the tokenizer refuses the text.
@@ -67,13 +158,70 @@ impl Tokenizer {
         text: &str,
         max_tokens: usize,
     ) -> Result<Tokens, TokenizeError> {
-        let mut encoding = self.inner.encode_fast([prefix, text].concat(), false)?;
-        let room = max_tokens.saturating_sub(self.special);
-        let truncated = encoding.len() > room;
-        if truncated {
-            encoding.truncate(room, 0, TruncationDirection::Right);
-        }
-        let framed = self.inner.post_process(encoding, None, true)?;
-        Ok(Tokens { ids: framed.get_ids().to_vec(), truncated })
+        let mut ids = Vec::new();
+        let truncated = self.encode_into(prefix, text, max_tokens, &mut ids)?;
+        Ok(Tokens { ids, truncated })
     }
+
+    /// Adds the tokens of one text to `ids`, prefix first, at most `max_tokens` of them special
+    /// tokens included; whether tokens were cut off at the end.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses the text.
+    pub fn encode_into(
+        &self,
+        prefix: &str,
+        text: &str,
+        max_tokens: usize,
+        ids: &mut Vec<u32>,
+    ) -> Result<bool, TokenizeError> {
+        match &self.kind {
+            Kind::Unigram(own) => Ok(own.encode(&[prefix, text], max_tokens, ids)),
+            Kind::Crate(inner, special) => {
+                let room = max_tokens.saturating_sub(*special);
+                crate_ids(inner, &[prefix, text].concat(), room, ids)
+            }
+        }
+    }
+}
+
+fn io_error(path: &Path, hint: &'static str) -> impl FnOnce(std::io::Error) -> ModelError {
+    let path = path.to_path_buf();
+    move |source| ModelError::Io { path, source, hint }
+}
+
+/// The SentencePiece model in a folder and whose ids it means: by its name, and the kind of model
+/// in `config.json`, if it is there, must be one that uses it so.
+fn find_spiece(folder: &Path) -> Result<Option<(PathBuf, Family)>, ModelError> {
+    let known: [(_, _, &[&str]); 2] = [
+        ("sentencepiece.bpe.model", Family::XlmR, &["xlm-roberta", "xlm-roberta-xl"]),
+        ("spiece.model", Family::T5, &["t5", "mt5", "umt5"]),
+    ];
+    let found = known.into_iter().find(|(name, ..)| folder.join(name).exists());
+    let Some((name, family, kinds)) = found else { return Ok(None) };
+    let config = std::fs::read(folder.join("config.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    match config["model_type"].as_str() {
+        Some(kind) if !kinds.contains(&kind) => Err(ModelError::Unexpected {
+            path: folder.join("config.json"),
+            expected: format!("a model_type of {} beside {name}", kinds.join(", ")),
+            found: format!("{kind}, whose ids are not known without a tokenizer.json"),
+        }),
+        _ => Ok(Some((folder.join(name), family))),
+    }
+}
+
+fn crate_ids(
+    inner: &Inner,
+    text: &str,
+    room: usize,
+    ids: &mut Vec<u32>,
+) -> tokenizers::Result<bool> {
+    let mut encoding = inner.encode_fast(text, false)?;
+    let truncated = encoding.len() > room;
+    if truncated {
+        encoding.truncate(room, 0, TruncationDirection::Right);
+    }
+    ids.extend_from_slice(inner.post_process(encoding, None, true)?.get_ids());
+    Ok(truncated)
 }
