@@ -2,6 +2,7 @@
 //! no padding and no mask; keys and values of a head are packed once and then multiplied by the same
 //! kernels as the linear layers.
 
+use rayon::prelude::*;
 use xqg_kernel::isa::Isa;
 use xqg_kernel::ops::{Shape, View, matmul, matmul_transposed};
 use xqg_kernel::product::{Operands, product_f32};
@@ -41,9 +42,56 @@ impl Heads {
     /// [`context_stride`](Self::context_stride).
     pub fn attend(&self, qkv: &[f32], n: usize, out: &mut [f32], scratch: &mut AttentionScratch) {
         for head in 0..self.count {
-            match self.isa {
-                Isa::PORTABLE => self.plain_head(qkv, n, head, out, scratch),
-                _ => self.packed_head(qkv, n, head, out, scratch),
+            let place = (&mut out[head * self.dim..], self.context_stride());
+            self.one_head(qkv, (n, head), place, scratch);
+        }
+    }
+
+    /// One head's context, in rows that begin with it and lie a stride apart; numbers up to the end
+    /// of the last panel are overwritten.
+    fn one_head(
+        &self,
+        qkv: &[f32],
+        (n, head): (usize, usize),
+        place: (&mut [f32], usize),
+        scratch: &mut AttentionScratch,
+    ) {
+        match self.isa {
+            Isa::PORTABLE => self.plain_head(qkv, (n, head), place, scratch),
+            _ => self.packed_head(qkv, (n, head), place, scratch),
+        }
+    }
+
+    /// The same with the heads divided between a team of threads, for one long text alone. Each
+    /// thread writes the context of its heads apart, for in `out` they lie side by side.
+    pub fn attend_as_team(
+        &self,
+        (qkv, n): (&[f32], usize),
+        out: &mut [f32],
+        teams: &mut Vec<(AttentionScratch, Vec<f32>)>,
+        team: usize,
+    ) {
+        let team = team.clamp(1, self.count);
+        teams.resize_with(team.max(teams.len()), Default::default);
+        let bounds = |i: usize| (self.count * i / team, self.count * (i + 1) / team);
+        let part = |(i, (scratch, context)): (usize, &mut (AttentionScratch, Vec<f32>))| {
+            let (from, to) = bounds(i);
+            let some = Self { count: to - from, ..*self };
+            grow(context, n * some.context_stride());
+            for head in from..to {
+                let place = &mut context[(head - from) * self.dim..];
+                self.one_head(qkv, (n, head), (place, some.context_stride()), scratch);
+            }
+        };
+        teams[..team].par_iter_mut().enumerate().with_max_len(1).for_each(part);
+        for (i, (_, context)) in teams[..team].iter().enumerate() {
+            let (from, to) = bounds(i);
+            let stride = Self { count: to - from, ..*self }.context_stride();
+            let rows =
+                out.chunks_exact_mut(self.context_stride()).zip(context.chunks_exact(stride));
+            for (row, part) in rows.take(n) {
+                let width = (to - from) * self.dim;
+                row[from * self.dim..][..width].copy_from_slice(&part[..width]);
             }
         }
     }
@@ -61,9 +109,8 @@ impl Heads {
     fn plain_head(
         &self,
         qkv: &[f32],
-        n: usize,
-        head: usize,
-        out: &mut [f32],
+        (n, head): (usize, usize),
+        (out, out_stride): (&mut [f32], usize),
         s: &mut AttentionScratch,
     ) {
         let [q, k, v] = self.columns(head).map(|at| View::new(&qkv[at..], self.stride));
@@ -72,15 +119,14 @@ impl Heads {
         matmul_transposed(Shape { m: n, n, k: self.dim }, q, k, scores, n);
         softmax_rows(self.isa, scores, n, n, self.scale());
         let shape = Shape { m: n, n: self.dim, k: n };
-        matmul(shape, View::new(scores, n), v, &mut out[head * self.dim..], self.context_stride());
+        matmul(shape, View::new(scores, n), v, out, out_stride);
     }
 
     fn packed_head(
         &self,
         qkv: &[f32],
-        n: usize,
-        head: usize,
-        out: &mut [f32],
+        (n, head): (usize, usize),
+        (out, out_stride): (&mut [f32], usize),
         s: &mut AttentionScratch,
     ) {
         let (panel, d, stride) = (self.isa.panel(), self.dim, self.stride);
@@ -105,8 +151,7 @@ impl Heads {
             product_f32(self.isa, rows, queries, (&mut s.scores, keys), 1);
             softmax_rows(self.isa, &mut s.scores[..rows * keys], keys, n, self.scale());
             let scores = plain(&s.scores, keys, n, &s.values[..width * n]);
-            let out_stride = self.context_stride();
-            let to = &mut out[start * out_stride + head * d..];
+            let to = &mut out[start * out_stride..];
             product_f32(self.isa, rows, scores, (to, out_stride), 1);
         }
     }
@@ -178,10 +223,22 @@ mod tests {
                 let row = |i: usize| out[i * wide..][..count * dim].to_vec();
                 (0..n).flat_map(row).collect::<Vec<f32>>()
             };
+            let as_team = |isa, team| {
+                let heads = Heads { count, dim, stride, isa };
+                let wide = heads.context_stride();
+                let mut out = vec![0.0; n * wide];
+                heads.attend_as_team((&qkv, n), &mut out, &mut Vec::new(), team);
+                let row = |i: usize| out[i * wide..][..count * dim].to_vec();
+                (0..n).flat_map(row).collect::<Vec<f32>>()
+            };
             let plain = run(Isa::PORTABLE);
             for isa in Isa::available() {
-                for (ours, theirs) in run(isa).iter().zip(&plain) {
+                let ours = run(isa);
+                for (ours, theirs) in ours.iter().zip(&plain) {
                     prop_assert!((ours - theirs).abs() < 1e-5, "{isa:?}");
+                }
+                for team in [1, 2, 5] {
+                    prop_assert_eq!(&as_team(isa, team), &ours, "{:?} with {}", isa, team);
                 }
             }
         }

@@ -14,6 +14,9 @@ use crate::linear::{Linear, Rows, Worker};
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
+/// Tokens from which on the heads of a text alone are worth dividing between threads.
+const TEAM_TOKENS: usize = 32;
+
 #[derive(Debug)]
 struct Layer {
     /// Query, key and value side by side: one product instead of three.
@@ -58,6 +61,13 @@ pub struct Network {
     layers: Vec<Layer>,
 }
 
+/// Memory for attention: of one thread, and of each thread of a team with the context it makes.
+#[derive(Debug, Default)]
+struct AttentionMemory {
+    alone: AttentionScratch,
+    team: Vec<(AttentionScratch, Vec<f32>)>,
+}
+
 /// Memory for the states of one batch; grows to the largest batch and is then reused.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -67,7 +77,7 @@ pub struct Scratch {
     context: Vec<f32>,
     next: Vec<f32>,
     inner: Vec<f32>,
-    attention: AttentionScratch,
+    attention: AttentionMemory,
     worker: Worker,
 }
 
@@ -143,7 +153,8 @@ impl Network {
         layer.qkv.apply(rows, states, None, &mut s.qkv, &mut s.worker);
         let wide = self.heads.context_stride();
         grow(&mut s.context, rows * wide);
-        self.attend(&s.lengths, &s.qkv, &mut s.context, &mut s.attention);
+        let team = s.worker.team;
+        self.attend(&s.lengths, &s.qkv, &mut s.context, &mut s.attention, team);
 
         grow(&mut s.next, rows * stride);
         let context = Rows { data: &s.context, stride: wide };
@@ -161,13 +172,25 @@ impl Network {
         norm_rows(isa, &mut s.states[..rows * stride], stride, &layer.output_norm);
     }
 
-    fn attend(&self, lengths: &[usize], qkv: &[f32], out: &mut [f32], s: &mut AttentionScratch) {
+    /// Writes the context of every text of the batch.
+    fn attend(
+        &self,
+        lengths: &[usize],
+        qkv: &[f32],
+        out: &mut [f32],
+        memory: &mut AttentionMemory,
+        team: usize,
+    ) {
         let (stride, wide) = (self.heads.stride, self.heads.context_stride());
         let mut start = 0;
         for &n in lengths.iter().filter(|&&n| n > 0) {
             let text = &qkv[start * stride..(start + n) * stride];
             let context = &mut out[start * wide..(start + n) * wide];
-            self.heads.attend(text, n, context, s);
+            if team > 1 && n >= TEAM_TOKENS {
+                self.heads.attend_as_team((text, n), context, &mut memory.team, team);
+            } else {
+                self.heads.attend(text, n, context, &mut memory.alone);
+            }
             start += n;
         }
     }

@@ -99,7 +99,11 @@ pub(crate) fn write(
         said.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let bytes = safetensors::serialize(arrays, Some(said)).map_err(std::io::Error::other)?;
     // A name of its own for each writer: two programs may open the same model for the first time.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut named = tempfile::Builder::new();
+    // As any file that a program writes; tempfile's own default is for secrets.
+    #[cfg(unix)]
+    named.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = named.tempfile_in(folder)?;
     file.write_all(&bytes)?;
     file.as_file().sync_all()?;
     file.persist(&origin.path)?;
