@@ -82,6 +82,8 @@ fn kept(place: &Path, key: Key) -> Option<Tables> {
     fitting
 }
 
+/// Two programs that begin at once write the same bytes to the same places; until the slower one is
+/// done, the checksum keeps others from what the faster one has renamed.
 fn keep(place: &Path, tables: &Tables) -> Result<(), DataError> {
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder).map_err(DataError::io("creating", folder))?;
