@@ -70,7 +70,7 @@ impl Tokenizer {
         }
         let hint = "the folder needs a tokenizer.json; transformers' save_pretrained writes one";
         match cached::open(&json, |bytes| Ok(json::read(bytes)), io_error(&json, hint))? {
-            Opened::Tables(tables) => Ok(Self::own(tables)),
+            Opened::Tables(tables) => Ok(Self::own(*tables)),
             Opened::Unknown(bytes) => Self::by_crate(&json, &bytes),
         }
     }
@@ -83,7 +83,7 @@ impl Tokenizer {
         };
         let read = |bytes: &[u8]| spiece::read(bytes, family).map(Some).map_err(unexpected);
         match cached::open(path, read, io_error(path, "the model cannot be used without it"))? {
-            Opened::Tables(tables) => Ok(Self::own(tables)),
+            Opened::Tables(tables) => Ok(Self::own(*tables)),
             Opened::Unknown(_) => {
                 let damaged =
                     ["rules of normalising and fewer than 8 million trie units", "others"];

@@ -1,7 +1,8 @@
 //! Our own tokenizer against the `tokenizers` crate: the same ids for everything, in every shape of
 //! `tokenizer.json` that it takes on, and on real data with the real vocabulary of XLM-R.
 
-#![allow(clippy::unwrap_used)] // a test that cannot read its golden files should stop there
+// A test that cannot read its golden files should stop there; the proofs say what they compared.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -249,7 +250,6 @@ fn unknown_shapes_are_left_to_the_crate() {
         changed("xlmr", |t| t["normalizer"] = json!({"type": "NFKC"})),
         changed("xlmr", |t| t["pre_tokenizer"] = Value::Null),
         changed("xlmr", |t| t["pre_tokenizer"] = json!({"type": "Whitespace"})),
-        changed("xlmr", |t| t["model"]["unk_id"] = Value::Null),
         changed("xlmr", |t| t["model"]["byte_fallback"] = json!(true)),
         changed("xlmr", |t| t["added_tokens"][4]["single_word"] = json!(true)),
         changed("xlmr", |t| t["added_tokens"][4]["id"] = json!(4)),

@@ -29,7 +29,7 @@ pub fn open<E>(
     let key = key_without_hash(source);
     let place = place(source);
     if let Some(tables) = key.and_then(|key| kept(&place, key)) {
-        return Ok(Opened::Tables(tables));
+        return Ok(Opened::Tables(Box::new(tables)));
     }
     let bytes = fs::read(source).map_err(failed)?;
     let hash = *blake3::Hasher::new().update_rayon(&bytes).finalize().as_bytes();
@@ -42,13 +42,13 @@ pub fn open<E>(
     {
         log::debug!("keeping the tokenizer's tables: {error}");
     }
-    Ok(Opened::Tables(tables))
+    Ok(Opened::Tables(Box::new(tables)))
 }
 
 /// What became of a source.
 pub enum Opened {
     /// Tables.
-    Tables(Tables),
+    Tables(Box<Tables>),
     /// None, for it is of another kind; these are its bytes.
     Unknown(Vec<u8>),
 }
@@ -82,6 +82,8 @@ fn kept(place: &Path, key: Key) -> Option<Tables> {
     fitting
 }
 
+/// Two programs that begin at once write the same bytes to the same places; until the slower one is
+/// done, the checksum keeps others from what the faster one has renamed.
 fn keep(place: &Path, tables: &Tables) -> Result<(), DataError> {
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder).map_err(DataError::io("creating", folder))?;
@@ -120,7 +122,7 @@ mod tests {
     }
 
     /// Opens the file and says whether its tables had to be built.
-    fn open_file(path: &Path) -> (Tables, bool) {
+    fn open_file(path: &Path) -> (Box<Tables>, bool) {
         let mut built = false;
         let read = |_: &[u8]| {
             built = true;
