@@ -7,6 +7,8 @@
 //! the upper 7 bits are multiplied in panels; where their bound leaves a row in play, the lower
 //! 7 bits follow while the row lies in the cache.
 
+use std::cmp::Ordering;
+
 use xqg_kernel::codes::{PANEL, Panels, dots};
 use xqg_kernel::isa::Isa;
 use xqg_kernel::sift::{Sieve, sift};
@@ -262,7 +264,9 @@ impl<'a> Scan<'a> {
             .zip(&best)
             .map(|(list, best)| {
                 let floor = best.floor(ids).unwrap_or(f32::NEG_INFINITY);
-                list.all.iter().filter(|c| !(c.high < floor)).copied().collect()
+                // A bound that is no number excludes nothing.
+                let out = |c: &&Candidate| c.high.partial_cmp(&floor) == Some(Ordering::Less);
+                list.all.iter().filter(|c| !out(c)).copied().collect()
             })
             .collect();
         self.offer(&mut best, rest.into_iter());
