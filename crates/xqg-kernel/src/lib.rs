@@ -2,13 +2,16 @@
 //! chosen at run time. It knows neither texts nor passages; encoding and searching stand on it.
 //!
 //! [`isa`] chooses, [`product`] multiplies rows with packed panels, [`row`] does what lies between two
-//! products. [`ops`] is the portable path: what every machine has, and what the kernels are tested
+//! products, [`gradient`] the same on the way back, and [`dropout`] draws what is left out while a
+//! network learns. [`ops`] is the portable path: what every machine has, and what the kernels are tested
 //! against.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod dropout;
+pub mod gradient;
 pub mod isa;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
