@@ -17,3 +17,5 @@ pub mod passage;
 pub mod qrels;
 pub mod query;
 pub mod run;
+pub mod training;
+pub mod translations;

@@ -68,11 +68,11 @@ pub fn parse_query(object: &Value) -> Result<Query, Mismatch> {
     Ok(Query { qid, lang: lang_field(object)?, text, answers: answers_field(object)? })
 }
 
-fn lang_field(object: &Value) -> Result<Option<Lang>, Mismatch> {
+pub(crate) fn lang_field(object: &Value) -> Result<Option<Lang>, Mismatch> {
     text_field(object, "lang")?.map(|code| code.parse()).transpose()
 }
 
-fn answers_field(object: &Value) -> Result<Vec<String>, Mismatch> {
+pub(crate) fn answers_field(object: &Value) -> Result<Vec<String>, Mismatch> {
     let wrong = |v: &Value| Mismatch::new("`answers`, a list of strings", quote(&v.to_string()));
     let list = match object.get("answers") {
         None | Some(Value::Null) => return Ok(Vec::new()),

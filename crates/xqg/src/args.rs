@@ -1,6 +1,7 @@
 //! The command line: every verb and flag with its help text. Completions and the man page are made
 //! from these same definitions. Files are checked by the commands; here only the words are.
 
+mod mine;
 mod values;
 
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use xqg_data::lines::BadLines;
 
-pub use values::{LangArg, LangWeightArg, MeasureArg, ShardArg, SweepArg};
+pub use mine::{MatchArg, MineArgs, PickArg};
+pub use values::{LangArg, LangWeightArg, MarginArg, MeasureArg, ShardArg, SweepArg};
 use values::{fraction, one_word, positive, yes_no};
 
 /// A use of the program that cannot be meant; the exit code is 2.
@@ -62,6 +64,8 @@ pub enum Command {
     Index(IndexArgs),
     /// Find the nearest passages of each query
     Search(SearchArgs),
+    /// Make training examples: for each query passages that answer it, and hard negatives
+    Mine(Box<MineArgs>),
     /// Measure runs against answers or qrels
     Evaluate(EvaluateArgs),
     /// Compare runs with a baseline: differences, tests, intervals

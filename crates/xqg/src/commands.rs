@@ -5,6 +5,7 @@ pub mod encode;
 pub mod evaluate;
 pub mod explain;
 pub mod index;
+pub mod mine;
 pub mod model;
 pub mod quickstart;
 pub mod search;

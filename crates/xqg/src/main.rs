@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod encoding;
+mod mining;
 mod output;
 mod progress;
 
@@ -51,6 +52,7 @@ fn run(command: Command) -> Result<()> {
             Some(IndexVerb::Merge(args)) => commands::index::merge(&args),
         },
         Command::Search(args) => commands::search::run(&args),
+        Command::Mine(args) => commands::mine::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Completions(args) => commands::shell::completions(&args),

@@ -7,6 +7,8 @@ use xqg_data::lang::Lang;
 use xqg_index::manifest::Shard;
 use xqg_measure::measure::Measure;
 
+use crate::mining::select::Margin;
+
 /// A language on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LangArg(pub Lang);
@@ -94,6 +96,27 @@ impl FromStr for SweepArg {
     }
 }
 
+/// `0.05` or `5%`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MarginArg(pub Margin);
+
+impl FromStr for MarginArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected a number from 0 such as 0.05, or 5%, found `{text}`");
+        let (number, percent) = match text.strip_suffix('%') {
+            Some(number) => (number, true),
+            None => (text, false),
+        };
+        match number.trim().parse::<f32>() {
+            Ok(n) if n.is_finite() && n >= 0.0 && percent => Ok(Self(Margin::Relative(n / 100.0))),
+            Ok(n) if n.is_finite() && n >= 0.0 => Ok(Self(Margin::Absolute(n))),
+            _ => Err(expected()),
+        }
+    }
+}
+
 /// A whole number from 1.
 pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -149,6 +172,11 @@ mod tests {
         assert_eq!("te=0.5".parse::<LangWeightArg>().unwrap().1, 0.5);
         for bad in ["xx=1", "te", "te=-1", "te=nan", "te=inf"] {
             assert!(bad.parse::<LangWeightArg>().is_err(), "{bad}");
+        }
+        assert_eq!("0.5".parse::<MarginArg>().unwrap().0, Margin::Absolute(0.5));
+        assert_eq!("5 %".parse::<MarginArg>().unwrap().0, Margin::Relative(0.05));
+        for bad in ["-1", "nan", "%", "inf%", "x"] {
+            assert!(bad.parse::<MarginArg>().is_err(), "{bad}");
         }
         assert_eq!(fraction("0.25"), Ok(0.25));
         assert!(fraction("1.5").is_err() && fraction("-0.1").is_err() && fraction("nan").is_err());
