@@ -53,10 +53,21 @@ pub struct Config {
     pub hidden_act: Activation,
     /// Added to the variance in layer norms.
     pub layer_norm_eps: f32,
+    /// Rate of dropout over states while it learns.
+    #[serde(default = "published_dropout")]
+    pub hidden_dropout_prob: f32,
+    /// Rate of dropout over the attention's probabilities while it learns.
+    #[serde(default = "published_dropout")]
+    pub attention_probs_dropout_prob: f32,
     #[serde(default)]
     pad_token_id: Option<usize>,
     #[serde(default)]
     position_embedding_type: Option<String>,
+}
+
+/// What transformers takes where a configuration names no rate.
+fn published_dropout() -> f32 {
+    0.1
 }
 
 impl Config {

@@ -72,6 +72,18 @@ impl Optimiser {
     /// One step with a learning rate; returns the norm of the gradients before clipping.
     pub fn step(&mut self, parameters: &mut Parameters, gradients: &Gradients, rate: f64) -> f64 {
         let norm = gradients.norm();
+        self.step_of_norm(parameters, gradients, (norm, rate));
+        norm
+    }
+
+    /// One step where the norm, by which gradients are clipped, is known: that of several networks
+    /// together.
+    pub fn step_of_norm(
+        &mut self,
+        parameters: &mut Parameters,
+        gradients: &Gradients,
+        (norm, rate): (f64, f64),
+    ) {
         self.steps += 1;
         let step = self.numbers(rate, norm);
         let all = parameters.0.iter_mut().zip(&gradients.0).zip(&mut self.moments);
@@ -84,7 +96,6 @@ impl Optimiser {
                 Gradient::Frozen => {}
             }
         }
-        norm
     }
 
     fn numbers(&self, rate: f64, norm: f64) -> AdamStep {

@@ -16,7 +16,7 @@ impl Encoder {
     /// Adds to `gradients` what a pass gives them, given the gradient of its embeddings.
     ///
     /// # Panics
-    /// When the pass kept nothing, or `grad` is not as long as its embeddings.
+    /// When the pass kept nothing, or `grad` does not have a row for each of its texts.
     pub fn backward(
         &self,
         mut pass: Pass,
@@ -25,7 +25,8 @@ impl Encoder {
         workspace: &mut Workspace,
     ) {
         assert!(pass.keep != Keep::Nothing, "a pass for the way back keeps something");
-        assert_eq!(grad.len(), pass.embeddings.len(), "one gradient for each embedding");
+        let texts = pass.groups.last().map_or(0, |group| group.texts.end);
+        assert_eq!(grad.len(), texts * self.config.hidden_size, "a gradient for each embedding");
         let mut backs = std::mem::take(&mut workspace.back);
         backs.resize_with(pass.groups.len().max(backs.len()), GroupBack::default);
         let used = &mut backs[..pass.groups.len()];
