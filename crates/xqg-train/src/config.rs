@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::optimiser::Decay;
 
+/// Tokens of a query where nobody says a number, as in the reference recipe of xQG.
+pub const QUERY_TOKENS: usize = 32;
+
+/// Tokens of a passage where nobody says a number.
+pub const PASSAGE_TOKENS: usize = 128;
+
 /// A training run of a retriever.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -91,10 +97,10 @@ pub struct BatchConfig {
     pub queries: usize,
     /// Passages a query: one positive, the rest hard negatives.
     pub passages: usize,
-    /// The most tokens of a query.
-    pub query_tokens: usize,
-    /// The most tokens of a passage.
-    pub passage_tokens: usize,
+    /// The most tokens of a query; by default [`QUERY_TOKENS`] or the model's limit.
+    pub query_tokens: Option<usize>,
+    /// The most tokens of a passage; by default [`PASSAGE_TOKENS`] or the model's limit.
+    pub passage_tokens: Option<usize>,
     /// Tokens whose inner states are held at once; more than that are encoded twice.
     pub chunk_tokens: usize,
     /// Keep layer inputs only: a sixth of the memory, a third more time.
@@ -110,8 +116,8 @@ impl Default for BatchConfig {
         Self {
             queries: 32,
             passages: 2,
-            query_tokens: 32,
-            passage_tokens: 128,
+            query_tokens: None,
+            passage_tokens: None,
             chunk_tokens: 8192,
             checkpoint_layers: false,
             accumulate: 1,

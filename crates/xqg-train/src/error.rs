@@ -19,6 +19,9 @@ pub enum TrainError {
     /// Training data cannot be read, or an output not be written.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The tensor library or its device refuses.
+    #[error("computing on the device: {0}")]
+    Device(#[from] candle_core::Error),
     /// A file or folder holds something else than it must.
     #[error("reading {}: expected {expected}, found {found}\nhint: {hint}", path.display())]
     Unexpected {

@@ -14,7 +14,7 @@ use xqg_model::error::ModelError;
 use xqg_model::recipe::{Pooling, Recipe, known_prefixes};
 use xqg_model::tokenizer::{Tokenizer, Tokens};
 
-use crate::config::{PoolingName, TrainConfig};
+use crate::config::{PASSAGE_TOKENS, PoolingName, QUERY_TOKENS, TrainConfig};
 use crate::error::TrainError;
 use crate::network::{Dropout, Encoder, Head};
 
@@ -33,22 +33,9 @@ impl Reader {
     /// # Errors
     /// When it is missing, or a length is beyond the model's positions.
     pub fn open(base: &Base, config: &TrainConfig) -> Result<Self, TrainError> {
-        let lengths = [config.batch.query_tokens, config.batch.passage_tokens];
-        let limit = base.config.max_tokens();
-        if let Some(&asked) = lengths.iter().find(|&&n| n > limit || n < 3) {
-            return Err(TrainError::Setting {
-                name: "batch.query_tokens or batch.passage_tokens",
-                expected: "3 or more and no more than the model's positions",
-                found: format!("{asked}, with {limit} positions"),
-            });
-        }
-        let prefixes = [
-            (&config.encoder.query_prefix, &base.recipe.query_prefix),
-            (&config.encoder.passage_prefix, &base.recipe.passage_prefix),
-        ];
-        let prefixes =
-            prefixes.map(|(said, known)| said.clone().or(known.clone()).unwrap_or_default());
+        let lengths = base.lengths(config)?;
         let tokenizer = Tokenizer::open(&base.recipe.network)?;
+        let prefixes = base.prefixes.clone();
         Ok(Self { tokenizer, prefixes, lengths, vocabulary: base.config.vocab_size })
     }
 
@@ -80,6 +67,7 @@ pub struct Base {
     recipe: Recipe,
     config: Config,
     head: Head,
+    prefixes: [String; 2],
 }
 
 impl Base {
@@ -103,6 +91,12 @@ impl Base {
             recipe.query_prefix.get_or_insert(query.into());
             recipe.passage_prefix.get_or_insert(passage.into());
         }
+        let prefixes = [
+            (&config.encoder.query_prefix, &recipe.query_prefix),
+            (&config.encoder.passage_prefix, &recipe.passage_prefix),
+        ];
+        let prefixes =
+            prefixes.map(|(said, known)| said.clone().or(known.clone()).unwrap_or_default());
         let said = config.encoder.pooling.map(|name| match name {
             PoolingName::Mean => Pooling::Mean,
             PoolingName::Cls => Pooling::Cls,
@@ -110,12 +104,31 @@ impl Base {
         let pooling = said.or(recipe.pooling);
         let pooling = pooling.ok_or_else(|| ModelError::NoPooling { path: folder.clone() })?;
         let normalize = config.encoder.normalize.unwrap_or(recipe.normalize);
-        Ok(Self { folder, recipe, config: network, head: Head { pooling, normalize } })
+        let head = Head { pooling, normalize };
+        Ok(Self { folder, recipe, config: network, head, prefixes })
     }
 
     /// The network's shape.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The most tokens of queries and of passages.
+    ///
+    /// # Errors
+    /// When a length that was asked for is beyond the model's positions.
+    pub fn lengths(&self, config: &TrainConfig) -> Result<[usize; 2], TrainError> {
+        let limit = self.config.max_tokens();
+        let asked = [config.batch.query_tokens, config.batch.passage_tokens];
+        if let Some(found) = asked.into_iter().flatten().find(|&n| n > limit || n < 3) {
+            return Err(TrainError::Setting {
+                name: "batch.query_tokens or batch.passage_tokens",
+                expected: "3 or more and no more than the model's positions",
+                found: format!("{found}, with {limit} positions"),
+            });
+        }
+        let [query, passage] = asked;
+        Ok([query.unwrap_or(QUERY_TOKENS.min(limit)), passage.unwrap_or(PASSAGE_TOKENS.min(limit))])
     }
 
     /// Pooling and scaling.
@@ -166,6 +179,7 @@ impl Base {
         }
         encoder.write(&partial.join("model.safetensors"))?;
         self.write_modules(&partial)?;
+        self.write_prompts(&partial)?;
         write_whole(&partial.join("README.md"), card.as_bytes())?;
         Ok(replace_folder(&partial, to)?)
     }
@@ -192,12 +206,25 @@ impl Base {
     }
 }
 
+impl Base {
+    /// The prefixes that were trained with, where the next reader looks for them: a folder called
+    /// `best` no longer says by its name that it is an E5.
+    fn write_prompts(&self, folder: &Path) -> Result<(), TrainError> {
+        let path = folder.join("config_sentence_transformers.json");
+        let old = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut value: serde_json::Value = old.unwrap_or_else(|| serde_json::json!({}));
+        let [query, passage] = &self.prefixes;
+        value["prompts"] = serde_json::json!({"query": query, "passage": passage});
+        Ok(write_whole(&path, pretty(&value).as_bytes())?)
+    }
+}
+
 fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
 }
 
 /// Copies the small files of a model: settings and tokenizers, no weights, nothing hidden.
-fn copy_small(from: &Path, to: &Path) -> Result<(), DataError> {
+pub(crate) fn copy_small(from: &Path, to: &Path) -> Result<(), DataError> {
     fs::create_dir_all(to).map_err(DataError::io("creating", to))?;
     let entries = fs::read_dir(from).map_err(DataError::io("reading", from))?;
     for entry in entries {

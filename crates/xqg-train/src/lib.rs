@@ -4,11 +4,13 @@
 //! the rows, [`sampler`] draws from them and [`batch`] lays out what a step sees. [`network`] turns
 //! texts into embeddings and gradients of embeddings into gradients of [`parameters`]; [`cache`] does
 //! so in chunks; [`loss`] stands between. [`towers`] is one step of all that, [`optimiser`] what
-//! follows it, and [`trainer`] the loop with its [`state`], [`log`] and [`validate`].
+//! follows it, and [`trainer`] the loop with its [`state`], [`log`] and [`validate`]. [`prune`] makes a vocabulary small.
+//! [`composed`] holds T5 and mT5, of candle's operations.
 
 pub mod batch;
 pub mod cache;
 pub mod card;
+pub mod composed;
 pub mod config;
 pub mod error;
 pub mod examples;
@@ -20,6 +22,7 @@ pub mod memory;
 pub mod network;
 pub mod optimiser;
 pub mod parameters;
+pub mod prune;
 pub mod sampler;
 pub mod state;
 pub mod towers;

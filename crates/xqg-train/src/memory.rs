@@ -47,19 +47,23 @@ impl Need {
     ///
     /// # Errors
     /// [`TrainError::Memory`].
-    pub fn check(self, config: &TrainConfig) -> Result<(), TrainError> {
+    pub fn check(
+        self,
+        config: &TrainConfig,
+        [query, passage]: [usize; 2],
+    ) -> Result<(), TrainError> {
         let Some(limit) = config.batch.memory_mb.or_else(free_mb) else { return Ok(()) };
         let batch = &config.batch;
-        let longest = batch.queries * (batch.query_tokens + batch.passages * batch.passage_tokens);
+        let longest = batch.queries * (query + batch.passages * passage);
         // Both sides are kept at once where each fits into a chunk.
-        let tokens = longest.min(2 * batch.chunk_tokens.max(batch.passage_tokens)) as u64;
+        let tokens = longest.min(2 * batch.chunk_tokens.max(passage)) as u64;
         let needed = (self.fixed + REST + tokens * self.per_token) >> 20;
         if needed <= limit {
             return Ok(());
         }
         let left = (limit << 20).saturating_sub(self.fixed + REST);
         let fits = left / self.per_token / 2;
-        let hint = if fits >= batch.passage_tokens as u64 {
+        let hint = if fits >= passage as u64 {
             format!("batch.chunk_tokens = {fits} fits and gives the same gradient")
         } else if !batch.checkpoint_layers {
             "try batch.checkpoint_layers = true, encoder.freeze_embeddings = true, or a pruned \
@@ -78,4 +82,29 @@ fn free_mb() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes >> 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(batch: &str) -> TrainConfig {
+        let text = format!("model = \"m\"\nout = \"o\"\ndata.train = [\"t\"]\n[batch]\n{batch}");
+        toml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_batch_that_cannot_fit_names_one_that_does() {
+        let need = Need { fixed: 300 << 20, per_token: 1 << 20 };
+        let asked = config("queries = 100\nmemory_mb = 1500\n");
+        let error = need.check(&asked, [32, 128]).unwrap_err().to_string();
+        // 300 + 200 MB are gone; the 1,000 left are two chunks of 500 tokens.
+        assert!(error.contains("batch.chunk_tokens = 500 fits"), "{error}");
+        let fits = config("queries = 100\nmemory_mb = 1500\nchunk_tokens = 500\n");
+        need.check(&fits, [32, 128]).unwrap();
+        let none = config("memory_mb = 400\n");
+        assert!(
+            need.check(&none, [32, 128]).unwrap_err().to_string().contains("checkpoint_layers")
+        );
+    }
 }

@@ -86,7 +86,8 @@ impl Trainer {
         let examples = Examples::read(&config, &reader)?;
         let mut towers = towers(&base, &config)?;
         let count = towers.all.len();
-        Need::new(&towers.all[0].encoder, count, chunks(&config).keep).check(&config)?;
+        let need = Need::new(&towers.all[0].encoder, count, chunks(&config).keep);
+        need.check(&config, base.lengths(&config)?)?;
         writable_folder(&config.out)?;
         if force {
             remove(&state::state_folder(&config.out))?;
@@ -96,8 +97,7 @@ impl Trainer {
         let sampler = Sampler::new(config.run.seed, rows, config.batch.queries);
         let schedule = schedule(&config, sampler.batches());
         let log = Log::open(&config.out, progress.step)?;
-        let _lock = lock;
-        Ok(Self { config, base, examples, towers, sampler, schedule, progress, log, _lock })
+        Ok(Self { config, base, examples, towers, sampler, schedule, progress, log, _lock: lock })
     }
 
     /// Steps until the run is done; returns how far it came.

@@ -7,6 +7,8 @@ pub mod explain;
 pub mod index;
 pub mod mine;
 pub mod model;
+pub mod prune;
 pub mod quickstart;
 pub mod search;
 pub mod shell;
+pub mod train;
