@@ -87,12 +87,16 @@ impl Vocabulary {
             Value::Object(numbered.map(|(id, (piece, _))| (piece.clone(), json!(id))).collect())
         };
         file["model"]["vocab"] = vocabulary;
-        renumber(&mut file["model"]["unk_id"], ids);
-        renumber(&mut file["padding"]["pad_id"], ids);
-        for token in file["added_tokens"].as_array_mut().into_iter().flatten() {
-            renumber(&mut token["id"], ids);
+        for place in ["/model/unk_id", "/padding/pad_id"] {
+            file.pointer_mut(place).into_iter().for_each(|id| renumber(id, ids));
         }
-        renumber_template(&mut file["post_processor"], ids);
+        let added = file.get_mut("added_tokens").and_then(Value::as_array_mut);
+        for id in added.into_iter().flatten().filter_map(|token| token.get_mut("id")) {
+            renumber(id, ids);
+        }
+        if let Some(template) = file.get_mut("post_processor") {
+            renumber_template(template, ids);
+        }
         file
     }
 }
