@@ -1,5 +1,7 @@
 //! T5 and mT5 against transformers: tiny random models whose numbers `golden/make_golden_t5.py` made.
 
+#![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
+
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
