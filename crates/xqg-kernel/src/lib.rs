@@ -2,8 +2,9 @@
 //! chosen at run time. It knows neither texts nor passages; encoding and searching stand on it.
 //!
 //! [`isa`] chooses, [`product`] multiplies rows with packed panels, [`row`] does what lies between two
-//! products, [`bytes`] compares two quantised vectors. [`ops`] is the portable path: what every
-//! machine has, and what the kernels are tested against.
+//! products, [`bytes`] compares two quantised vectors, [`codes`], [`sift`] and [`fold`] search. For
+//! training, [`gradient`] is the way back through the products and [`dropout`] draws what is left out.
+//! [`ops`] is the portable path: what every machine has, and what the kernels are tested against.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,7 +17,9 @@ mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
 pub mod dense;
+pub mod dropout;
 pub mod fold;
+pub mod gradient;
 pub mod isa;
 #[cfg(target_arch = "x86_64")]
 mod lanes;

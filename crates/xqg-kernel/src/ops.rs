@@ -36,6 +36,15 @@ impl<'a> View<'a> {
         let inside = fits(self.data.len(), rows, self.stride, columns);
         assert!(inside, "a view lies inside its buffer");
     }
+
+    fn rows(self) -> Strided<'a> {
+        (self, self.stride, 1)
+    }
+
+    /// The transposed matrix.
+    fn columns(self) -> Strided<'a> {
+        (self, 1, self.stride)
+    }
 }
 
 /// Rows of the result, columns of the result, and the length of the sums between them.
@@ -52,24 +61,49 @@ pub struct Shape {
 /// `out = a · bᵀ` (b row-major n x k, as PyTorch stores a linear layer's weight), out's rows
 /// `out_stride` apart.
 pub fn matmul_transposed(shape: Shape, a: View, b: View, out: &mut [f32], out_stride: usize) {
+    a.check(shape.m, shape.k);
     b.check(shape.n, shape.k);
-    product(shape, a, (b, 1, b.stride), out, out_stride);
+    product(shape, a.rows(), b.columns(), (out, out_stride), false);
 }
 
 /// `out = a · b` (b row-major k x n).
 pub fn matmul(shape: Shape, a: View, b: View, out: &mut [f32], out_stride: usize) {
+    a.check(shape.m, shape.k);
     b.check(shape.k, shape.n);
-    product(shape, a, (b, b.stride, 1), out, out_stride);
+    product(shape, a.rows(), b.rows(), (out, out_stride), false);
 }
 
-/// The common part: `b` comes with the strides of its k and its n axis, checked by the caller.
-fn product(shape: Shape, a: View, b: (View, usize, usize), out: &mut [f32], out_stride: usize) {
+/// `out += a · b` (b row-major k x n): a gradient that joins others.
+pub fn matmul_add(shape: Shape, a: View, b: View, out: &mut [f32], out_stride: usize) {
+    a.check(shape.m, shape.k);
+    b.check(shape.k, shape.n);
+    product(shape, a.rows(), b.rows(), (out, out_stride), true);
+}
+
+/// `out += aᵀ · b` (a row-major k x m, b row-major k x n): the gradient of a weight, from the
+/// gradients of a linear layer's results and its inputs.
+pub fn matmul_left_transposed_add(
+    shape: Shape,
+    a: View,
+    b: View,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    a.check(shape.k, shape.m);
+    b.check(shape.k, shape.n);
+    product(shape, a.columns(), b.rows(), (out, out_stride), true);
+}
+
+/// A matrix with the strides of its two axes, checked by the caller.
+type Strided<'a> = (View<'a>, usize, usize);
+
+/// The common part: `out = a · b`, or `out += a · b` where `add` is set.
+fn product(shape: Shape, a: Strided, b: Strided, (out, stride): (&mut [f32], usize), add: bool) {
     let Shape { m, n, k } = shape;
-    a.check(m, k);
-    View::new(out, out_stride).check(m, n);
-    let (b, b_k, b_n) = b;
-    // SAFETY: all three views were checked to lie inside their buffers for these shapes, and `out`
-    // is borrowed mutably, so it overlaps neither factor.
+    View::new(out, stride).check(m, n);
+    let ((a, a_m, a_k), (b, b_k, b_n)) = (a, b);
+    // SAFETY: all three views were checked to lie inside their buffers for these shapes, the
+    // factors by the callers, and `out` is borrowed mutably, so it overlaps neither factor.
     unsafe {
         gemm::gemm(
             m,
@@ -77,15 +111,15 @@ fn product(shape: Shape, a: View, b: (View, usize, usize), out: &mut [f32], out_
             k,
             out.as_mut_ptr(),
             1,
-            out_stride as isize,
-            false,
+            stride as isize,
+            add,
             a.data.as_ptr(),
-            1,
-            a.stride as isize,
+            a_k as isize,
+            a_m as isize,
             b.data.as_ptr(),
             b_n as isize,
             b_k as isize,
-            0.0,
+            if add { 1.0 } else { 0.0 },
             1.0,
             false,
             false,
@@ -166,7 +200,7 @@ pub fn norm_row(row: &mut [f32], norm: &Norm) {
 
 /// A sum in sixteen lanes, so that it vectorises and its order never depends on the machine.
 #[inline(always)]
-fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; 16];
     let chunks = row.chunks_exact(16);
     let rest = chunks.remainder();
@@ -207,7 +241,7 @@ fn softmax_row(row: &mut [f32], scale: f32) {
 /// The exponential for x <= 0 (softmax, erf), relative error below 1e-7: reduction by ln 2 in two
 /// parts and the degree-5 minimax polynomial of Cephes `expf`.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number
     // Below this the result is no normal number, and such numbers are slow.
     let (x, tiny) = if x < -87.0 { (-87.0, true) } else { (x, false) };
@@ -287,6 +321,17 @@ mod tests {
                     prop_assert!((out[i * (n + 1) + j] - plain).abs() < 1e-5);
                 }
                 prop_assert_eq!(out[i * (n + 1) + n], 7.0);
+            }
+            let (mut sums, mut products) = (vec![1.0; m * n], vec![1.0; m * n]);
+            let turned: Vec<f32> = (0..k * m).map(|i| a[i % m * (k + 2) + i / m]).collect();
+            let across: Vec<f32> = (0..k * n).map(|i| b[i % n * k + i / n]).collect();
+            matmul_add(shape, View::new(&a, k + 2), View::new(&across, n), &mut sums, n);
+            let turned = View::new(&turned, m);
+            matmul_left_transposed_add(shape, turned, View::new(&across, n), &mut products, n);
+            for i in 0..m * n {
+                let first = out[i / n * (n + 1) + i % n];
+                prop_assert!((sums[i] - 1.0 - first).abs() < 1e-5);
+                prop_assert!((products[i] - 1.0 - first).abs() < 1e-5);
             }
         }
     }

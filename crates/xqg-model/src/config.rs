@@ -53,10 +53,21 @@ pub struct Config {
     pub hidden_act: Activation,
     /// Added to the variance in layer norms.
     pub layer_norm_eps: f32,
+    /// Rate of dropout over states while it learns.
+    #[serde(default = "published_dropout")]
+    pub hidden_dropout_prob: f32,
+    /// Rate of dropout over the attention's probabilities while it learns.
+    #[serde(default = "published_dropout")]
+    pub attention_probs_dropout_prob: f32,
     #[serde(default)]
     pad_token_id: Option<usize>,
     #[serde(default)]
     position_embedding_type: Option<String>,
+}
+
+/// What transformers takes where a configuration names no rate.
+fn published_dropout() -> f32 {
+    0.1
 }
 
 impl Config {
@@ -113,6 +124,14 @@ impl Config {
         }
     }
 
+    /// The row of the word embedding that is never trained: transformers gives the padding id no
+    /// gradient, even where a tokenizer uses that id for something else, as multilingual-e5-small's
+    /// does. Where the file names none, the family's default.
+    pub fn padding_id(&self) -> usize {
+        let default = if self.family() == Family::Bert { 0 } else { 1 };
+        self.pad_token_id.unwrap_or(default)
+    }
+
     /// The most tokens that the position embedding can tell apart.
     pub fn max_tokens(&self) -> usize {
         self.max_position_embeddings - self.first_position()
@@ -163,7 +182,7 @@ mod tests {
     #[test]
     fn positions_begin_after_the_padding_in_xlm_roberta() {
         let bert = Config::read(base("bert", "2").path()).unwrap();
-        assert_eq!((bert.first_position(), bert.max_tokens()), (0, 20));
+        assert_eq!((bert.first_position(), bert.max_tokens(), bert.padding_id()), (0, 20, 1));
         let xlmr = Config::read(base("xlm-roberta", "2").path()).unwrap();
         assert_eq!((xlmr.first_position(), xlmr.max_tokens()), (2, 18));
     }

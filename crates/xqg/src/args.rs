@@ -3,6 +3,7 @@
 
 mod derived;
 mod mine;
+mod train;
 mod values;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use derived::{
     StoredArg,
 };
 pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
+pub use train::{TrainRetrieverArgs, TrainVerb};
 pub use values::{LangArg, LangWeightArg, MarginArg, MeasureArg, ShardArg, SweepArg};
 use values::{fraction, one_word, positive, yes_no};
 
@@ -71,6 +73,12 @@ pub enum Command {
     Search(SearchArgs),
     /// Make training examples: for each query passages that answer it, and hard negatives
     Mine(Box<MineArgs>),
+    /// Train models
+    Train {
+        /// What to train
+        #[command(subcommand)]
+        verb: TrainVerb,
+    },
     /// Measure runs against answers or qrels
     Evaluate(EvaluateArgs),
     /// Compare runs with a baseline: differences, tests, intervals
@@ -86,6 +94,8 @@ pub enum Command {
 pub enum ModelVerb {
     /// Put a Hugging Face model folder into the cache or a folder of your own
     Get(ModelGetArgs),
+    /// Write a copy of a model without the tokens that your texts and languages do not use
+    PruneVocab(PruneVocabArgs),
 }
 
 /// Where a model comes from.
@@ -115,6 +125,36 @@ pub struct ModelGetArgs {
     /// Branch, tag or commit on the hub
     #[arg(long, default_value = "main")]
     pub revision: String,
+    /// Replace what lies at --to
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `xqg model prune-vocab`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("keep").required(true).multiple(true)
+    .args(["keep_languages", "keep_corpus", "keep_queries"]))]
+#[command(
+    after_help = "Texts that are made of kept tokens have the same embeddings as before, bit for \
+bit: those of the files given here, and every text in the scripts of the languages given here.\n\n\
+Example:\n  xqg model prune-vocab multilingual-e5-small --keep-corpus corpus.jsonl --keep-queries \
+train.jsonl --keep-languages te,bn --to models/e5-pruned"
+)]
+pub struct PruneVocabArgs {
+    /// The model: a folder, or a name that `xqg model get` knows
+    pub model: String,
+    /// Where the pruned model is written
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Keep all tokens in the scripts of these languages, digits and signs
+    #[arg(long, value_name = "LANG,…", value_delimiter = ',')]
+    pub keep_languages: Vec<LangArg>,
+    /// Keep the tokens of these passages (BEIR JSON lines, .gz too); may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub keep_corpus: Vec<PathBuf>,
+    /// Keep the tokens of these queries (XOR-TyDi or BEIR JSON lines, .gz too); may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub keep_queries: Vec<PathBuf>,
     /// Replace what lies at --to
     #[arg(long)]
     pub force: bool,

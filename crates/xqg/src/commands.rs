@@ -9,6 +9,8 @@ pub mod graph;
 pub mod index;
 pub mod mine;
 pub mod model;
+pub mod prune;
 pub mod quickstart;
 pub mod search;
 pub mod shell;
+pub mod train;

@@ -15,7 +15,11 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use xqg_index::error::IndexError;
 
-use args::{Cli, Command, IndexVerb, ModelVerb};
+use args::{Cli, Command, IndexVerb, ModelVerb, TrainVerb};
+
+/// Training takes and gives back large buffers all the time; with this allocator they stay at hand.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
@@ -45,6 +49,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Quickstart(args) => commands::quickstart::run(&args),
         Command::Model { verb: ModelVerb::Get(args) } => commands::model::get(&args),
+        Command::Model { verb: ModelVerb::PruneVocab(args) } => commands::prune::run(&args),
         Command::Encode(args) => commands::encode::run(&args),
         Command::Index(args) => match args.verb {
             None => commands::index::build(&args.build),
@@ -57,6 +62,7 @@ fn run(command: Command) -> Result<()> {
         },
         Command::Search(args) => commands::search::run(&args),
         Command::Mine(args) => commands::mine::run(&args),
+        Command::Train { verb: TrainVerb::Retriever(args) } => commands::train::retriever(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Completions(args) => commands::shell::completions(&args),

@@ -19,13 +19,27 @@ pub struct Display {
     begun: Instant,
     first: u64,
     told: Instant,
+    remark: String,
 }
 
 impl Display {
     /// Nothing is shown yet.
     pub fn new() -> Self {
         let (now, terminal) = (Instant::now(), std::io::stderr().is_terminal());
-        Self { stage: String::new(), bar: None, terminal, begun: now, first: 0, told: now }
+        Self {
+            stage: String::new(),
+            bar: None,
+            terminal,
+            begun: now,
+            first: 0,
+            told: now,
+            remark: String::new(),
+        }
+    }
+
+    /// What the next [`show`](Self::show) says beside the numbers.
+    pub fn remark(&mut self, text: String) {
+        self.remark = text;
     }
 
     /// Shows that `done` of `total` things of a stage are done.
@@ -35,9 +49,14 @@ impl Display {
         }
         if let Some(bar) = &self.bar {
             bar.set_position(done);
+            if !self.remark.is_empty() {
+                bar.set_message(format!("{stage}: {}", self.remark));
+            }
         } else if self.told.elapsed() >= INTERVAL {
             self.told = Instant::now();
-            output::note(self.plain_line(stage, unit, done, total));
+            let line = self.plain_line(stage, unit, done, total);
+            let remark = if self.remark.is_empty() { "" } else { "; " };
+            output::note(format_args!("{line}{remark}{}", self.remark));
         }
     }
 

@@ -193,3 +193,37 @@ fn a_folder_without_permission_is_named() {
     }
     assert_eq!(fs::read_dir(space.path("locked")).unwrap().count(), 0);
 }
+
+#[test]
+fn training_goes_on_from_its_last_save_when_there_is_space() {
+    let space = Space::new();
+    let passage =
+        |id: String, text: &str| serde_json::json!({"docid": id, "title": "", "text": text});
+    let row = |i: usize| {
+        let row = serde_json::json!({
+            "query_id": format!("q{i}"), "query": format!("number {i}"),
+            "positive_passages": [passage(format!("p{i}"), &format!("this is {i}"))],
+            "negative_passages": [passage(format!("n{i}"), &format!("this is {}", i + 1))],
+        });
+        format!("{row}\n")
+    };
+    space.write("rows.jsonl", (0..40).map(row).collect::<String>());
+    let settings = "model = \"e5like\"\nout = \"SOUND\"\ndata.train = [\"rows.jsonl\"]\n\
+        batch.queries = 4\nrun.steps = 15\nrun.save_every = 5\nrun.validate_every = 15\n";
+    space.write("train.toml", settings);
+    let Some(disk) = Mounted::new(&space, "600k") else { return };
+    let line = "xqg train retriever --config train.toml --out disk/RUN";
+    check_message(&space.run(line), 1, line, &FULL);
+    let state: serde_json::Value =
+        serde_json::from_slice(&space.read("disk/RUN/state/state.json")).unwrap();
+    let saved = state["progress"]["step"].as_u64().unwrap();
+    assert!((5..15).contains(&saved), "a save is whole: {state}");
+    disk.remount("size=8m");
+    let done = space.works(line);
+    assert!(done.err.contains(&format!("going on after step {saved} ")), "{}", done.err);
+    space.works("xqg train retriever --config train.toml");
+    for file in ["last/model.safetensors", "state/moments-0.safetensors"] {
+        let [there, here] = ["disk/RUN", "SOUND"].map(|run| space.read(&format!("{run}/{file}")));
+        assert!(there == here, "{file} differs");
+    }
+}

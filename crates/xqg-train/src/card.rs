@@ -1,0 +1,35 @@
+//! The model card that is written beside trained weights: what they came from, and what was measured.
+
+use crate::config::TrainConfig;
+use crate::state::Progress;
+use crate::validate::MEASURE;
+
+/// The card as Markdown with the header that model hubs read.
+pub fn card(config: &TrainConfig, rows: usize, progress: &Progress) -> String {
+    let base = config.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let files: Vec<String> = config
+        .data
+        .train
+        .iter()
+        .map(|p| format!("`{}`", p.file_name().unwrap_or_default().to_string_lossy()))
+        .collect();
+    let licence = config.data.licence.as_deref().unwrap_or("not stated");
+    let best = match progress.best {
+        Some((value, step)) => {
+            format!("{MEASURE} on held-out queries: {value:.4} after step {step}")
+        }
+        None => "nothing was held out, so nothing was measured".to_owned(),
+    };
+    let settings = toml::to_string(config).expect("a configuration is TOML");
+    format!(
+        "---\nbase_model: {base}\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\
+         # {base}, trained for retrieval across languages\n\n\
+         Trained with `xqg train retriever` from `{base}` on {rows} rows of {}, {} steps.\n\n\
+         - {best}. The queries were told apart by a hash of their ids; no other data was used to \
+         choose the weights.\n\
+         - Licence of the training data: {licence}. The base model's licence holds too.\n\n\
+         Settings:\n\n```toml\n{settings}```\n",
+        files.join(", "),
+        progress.step,
+    )
+}

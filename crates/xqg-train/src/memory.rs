@@ -1,0 +1,110 @@
+//! How much memory a run needs, worked out before its first step from shapes alone.
+
+use crate::config::TrainConfig;
+use crate::error::TrainError;
+use crate::network::Encoder;
+use crate::network::pass::Keep;
+use crate::parameters::Kind;
+
+/// Bytes that the tokenizer, rows and the rest of the process take.
+const REST: u64 = 200 << 20;
+
+/// The parts of a run's memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Parameters, gradients and moments.
+    pub fixed: u64,
+    /// Each token of a chunk.
+    pub per_token: u64,
+}
+
+impl Need {
+    /// What encoders of one shape need, `towers` of them, keeping so much.
+    pub fn new(encoder: &Encoder, towers: usize, keep: Keep) -> Self {
+        let copies = |kind: Kind| match kind {
+            // Value, gradient and two moments.
+            Kind::Weight | Kind::Plain => 4,
+            // A run touches some part of a vocabulary; an eighth is much for one of 250,000.
+            Kind::Table => 2,
+            Kind::Frozen => 1,
+        };
+        let numbers: usize =
+            encoder.parameters.0.iter().map(|p| p.values.len() * copies(p.kind)).sum();
+        let c = encoder.config();
+        let (h, f, layers) = (c.hidden_size, c.intermediate_size, c.num_hidden_layers);
+        let layer = 6 * h + f + 2;
+        let kept = match keep {
+            Keep::All => layers * layer,
+            Keep::Inputs => layers * h + layer,
+            Keep::Nothing => layer,
+        };
+        // The way back holds the gradients of one layer beside what is kept.
+        let back = 10 * h + f;
+        Self { fixed: (numbers * towers * 4) as u64, per_token: ((kept + back) * 4) as u64 }
+    }
+
+    /// Refuses a run that the memory cannot hold, and says which would fit.
+    ///
+    /// # Errors
+    /// [`TrainError::Memory`].
+    pub fn check(
+        self,
+        config: &TrainConfig,
+        [query, passage]: [usize; 2],
+    ) -> Result<(), TrainError> {
+        let Some(limit) = config.batch.memory_mb.or_else(free_mb) else { return Ok(()) };
+        let batch = &config.batch;
+        let longest = batch.queries * (query + batch.passages * passage);
+        // Both sides are kept at once where each fits into a chunk.
+        let tokens = longest.min(2 * batch.chunk_tokens.max(passage)) as u64;
+        let needed = (self.fixed + REST + tokens * self.per_token) >> 20;
+        if needed <= limit {
+            return Ok(());
+        }
+        let left = (limit << 20).saturating_sub(self.fixed + REST);
+        let fits = left / self.per_token / 2;
+        let hint = if fits >= passage as u64 {
+            format!("batch.chunk_tokens = {fits} fits and gives the same gradient")
+        } else if !batch.checkpoint_layers {
+            "try batch.checkpoint_layers = true, encoder.freeze_embeddings = true, or a pruned \
+             vocabulary (xqg model prune-vocab)"
+                .to_owned()
+        } else {
+            "the model itself is too large; prune its vocabulary (xqg model prune-vocab)".to_owned()
+        };
+        Err(TrainError::Memory { limit, needed, hint })
+    }
+}
+
+/// Memory that the machine could give, in MB; `None` where it does not say.
+fn free_mb() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes >> 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(batch: &str) -> TrainConfig {
+        let text = format!("model = \"m\"\nout = \"o\"\ndata.train = [\"t\"]\n[batch]\n{batch}");
+        toml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_batch_that_cannot_fit_names_one_that_does() {
+        let need = Need { fixed: 300 << 20, per_token: 1 << 20 };
+        let asked = config("queries = 100\nmemory_mb = 1500\n");
+        let error = need.check(&asked, [32, 128]).unwrap_err().to_string();
+        // 300 + 200 MB are gone; the 1,000 left are two chunks of 500 tokens.
+        assert!(error.contains("batch.chunk_tokens = 500 fits"), "{error}");
+        let fits = config("queries = 100\nmemory_mb = 1500\nchunk_tokens = 500\n");
+        need.check(&fits, [32, 128]).unwrap();
+        let none = config("memory_mb = 400\n");
+        assert!(
+            need.check(&none, [32, 128]).unwrap_err().to_string().contains("checkpoint_layers")
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! The state of a run on disk: parameters, moments, step and best value so far, in one folder that
+//! is replaced as a whole. A run that was killed goes on from it and ends with the same bits.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xqg_data::error::DataError;
+use xqg_data::file::{partial_path, remove, replace_folder, write_whole};
+use xqg_model::checkpoint::Checkpoint;
+
+use crate::config::TrainConfig;
+use crate::error::TrainError;
+use crate::optimiser::Moments;
+use crate::parameters::{Kind, Parameters, write_tensors};
+use crate::towers::{Tower, Towers};
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// The best value of the validation measure, and after which step.
+    pub best: Option<(f64, u64)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StateFile {
+    format: String,
+    progress: Progress,
+    /// Number of rows that are learned from: other data is another run.
+    rows: usize,
+    config: TrainConfig,
+}
+
+const FORMAT: &str = "xqg-train-state-1";
+
+/// Where the state of a run lies.
+pub fn state_folder(out: &Path) -> PathBuf {
+    out.join("state")
+}
+
+/// Saves a run; what was saved before is replaced when all is written.
+///
+/// # Errors
+/// When the disk refuses; what was saved before is then untouched.
+pub fn save(
+    config: &TrainConfig,
+    rows: usize,
+    towers: &Towers,
+    progress: &Progress,
+) -> Result<(), TrainError> {
+    let folder = state_folder(&config.out);
+    let partial = partial_path(&folder);
+    remove(&partial)?;
+    fs::create_dir_all(&partial).map_err(DataError::io("creating", &partial))?;
+    for (i, tower) in towers.all.iter().enumerate() {
+        tower
+            .encoder
+            .parameters
+            .write(&partial.join(format!("parameters-{i}.safetensors")), &[])?;
+        save_moments(&partial.join(format!("moments-{i}.safetensors")), tower)?;
+    }
+    let config = TrainConfig { out: PathBuf::new(), ..config.clone() };
+    let state = StateFile { format: FORMAT.into(), progress: progress.clone(), rows, config };
+    let text = serde_json::to_vec_pretty(&state).expect("a state is JSON");
+    write_whole(&partial.join("state.json"), &text)?;
+    Ok(replace_folder(&partial, &folder)?)
+}
+
+fn save_moments(path: &Path, tower: &Tower) -> Result<(), TrainError> {
+    let parameters = &tower.encoder.parameters.0;
+    let rows: Vec<Vec<f32>> = tower.optimiser.moments.iter().map(row_numbers).collect();
+    let mut names = Vec::new();
+    for parameter in parameters {
+        names.push(["first", "second", "rows"].map(|part| format!("{part}.{}", parameter.name)));
+    }
+    let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = Vec::new();
+    for ((names, moments), rows) in names.iter().zip(&tower.optimiser.moments).zip(&rows) {
+        let [first, second, numbers] = names;
+        tensors.push((first, vec![moments.first.len()], &moments.first));
+        tensors.push((second, vec![moments.second.len()], &moments.second));
+        tensors.push((numbers, vec![rows.len()], rows));
+    }
+    let tensors: Vec<(&str, &[usize], &[f32])> =
+        tensors.iter().map(|(name, shape, values)| (*name, shape.as_slice(), *values)).collect();
+    write_tensors(path, &tensors, &[("steps", tower.optimiser.steps.to_string())])
+}
+
+/// The rows of a table that have moments, in their order. Row numbers are below 2²⁴, so they are
+/// exact in single precision.
+fn row_numbers(moments: &Moments) -> Vec<f32> {
+    let mut rows = vec![0.0; moments.places.len()];
+    moments.places.iter().for_each(|(&row, &place)| rows[place] = row as f32);
+    rows
+}
+
+/// Loads a saved run into towers of the same configuration; `None` where nothing was saved.
+///
+/// # Errors
+/// When another run lies there, or its files are damaged.
+pub fn load(
+    config: &TrainConfig,
+    rows: usize,
+    towers: &mut Towers,
+) -> Result<Option<Progress>, TrainError> {
+    let folder = state_folder(&config.out);
+    recover(&folder)?;
+    let path = folder.join("state.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&path).map_err(DataError::io("reading", &path))?;
+    let found: StateFile = serde_json::from_slice(&bytes).map_err(|e| unexpected(&path, e))?;
+    let same = TrainConfig { out: PathBuf::new(), ..config.clone() };
+    if found.config != same || found.rows != rows || found.format != FORMAT {
+        return Err(TrainError::Unexpected {
+            path,
+            expected: "the state of this configuration and these rows".into(),
+            found: "that of another run".into(),
+            hint: "give back the old settings to go on, name another `out`, or use --force to begin anew",
+        });
+    }
+    for (i, tower) in towers.all.iter_mut().enumerate() {
+        let parameters =
+            Checkpoint::open_file(&folder.join(format!("parameters-{i}.safetensors")))?;
+        load_parameters(&parameters, &mut tower.encoder.parameters)?;
+        let moments = Checkpoint::open_file(&folder.join(format!("moments-{i}.safetensors")))?;
+        load_moments(&moments, tower)?;
+        tower.optimiser.steps = found.progress.step;
+    }
+    Ok(Some(found.progress))
+}
+
+/// A kill between the two renames of a save leaves the old state beside its place.
+fn recover(folder: &Path) -> Result<(), TrainError> {
+    let mut old = folder.as_os_str().to_owned();
+    old.push(".old");
+    let old = partial_path(Path::new(&old));
+    if !folder.exists() && old.exists() {
+        fs::rename(&old, folder).map_err(DataError::io("renaming", &old))?;
+    }
+    Ok(())
+}
+
+fn unexpected(path: &Path, error: serde_json::Error) -> TrainError {
+    TrainError::Unexpected {
+        path: path.to_path_buf(),
+        expected: "the state of a training run".into(),
+        found: error.to_string(),
+        hint: "--force begins anew",
+    }
+}
+
+fn load_parameters(from: &Checkpoint, to: &mut Parameters) -> Result<(), TrainError> {
+    for parameter in &mut to.0 {
+        parameter.values = from.tensor(&parameter.name, &parameter.shape)?;
+    }
+    Ok(())
+}
+
+fn load_moments(from: &Checkpoint, tower: &mut Tower) -> Result<(), TrainError> {
+    let parameters = tower.encoder.parameters.0.iter();
+    for (parameter, moments) in parameters.zip(&mut tower.optimiser.moments) {
+        let read = |part: &str| {
+            let name = format!("{part}.{}", parameter.name);
+            let shape = from.shape(&name).unwrap_or_default().to_vec();
+            from.tensor(&name, &shape)
+        };
+        let (first, second, rows) = (read("first")?, read("second")?, read("rows")?);
+        let places: BTreeMap<u32, usize> =
+            rows.iter().enumerate().map(|(place, &row)| (row as u32, place)).collect();
+        let width = parameter.shape.last().copied().unwrap_or(1);
+        let size = match parameter.kind {
+            Kind::Table => rows.len() * width,
+            Kind::Frozen => 0,
+            Kind::Weight | Kind::Plain => parameter.values.len(),
+        };
+        let height = parameter.shape.first().copied().unwrap_or_default();
+        let inside = places.last_key_value().is_none_or(|(&row, _)| (row as usize) < height);
+        if first.len() != size || second.len() != size || places.len() != rows.len() || !inside {
+            return Err(TrainError::Unexpected {
+                path: from.files().first().cloned().unwrap_or_default(),
+                expected: format!("{size} moments of {}", parameter.name),
+                found: format!("{}", first.len()),
+                hint: "the file is damaged; --force begins anew",
+            });
+        }
+        *moments = Moments { places, first, second };
+    }
+    Ok(())
+}

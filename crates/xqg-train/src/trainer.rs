@@ -1,0 +1,225 @@
+//! The training loop: batches in, steps, validation, saves; and on again after a kill.
+
+use std::path::Path;
+use std::time::Instant;
+
+use xqg_data::file::{Lock, output_path, remove, writable_folder};
+use xqg_kernel::dropout::Key;
+
+use crate::batch::Batch;
+use crate::cache::Chunks;
+use crate::card::card;
+use crate::config::TrainConfig;
+use crate::error::TrainError;
+use crate::examples::Examples;
+use crate::folder::{Base, Reader};
+use crate::log::{Log, Step};
+use crate::memory::Need;
+use crate::network::pass::Keep;
+use crate::optimiser::{AdamW, Schedule};
+use crate::sampler::Sampler;
+use crate::state::{self, Progress};
+use crate::towers::{Tower, Towers};
+use crate::validate::{MEASURE, validate};
+
+/// What a run tells while it goes.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// All is read; the first step follows.
+    Begun {
+        /// Rows that are learned from.
+        rows: usize,
+        /// Rows that are held out.
+        held_out: usize,
+        /// Texts that were cut.
+        truncated: usize,
+        /// Steps that an earlier run has done.
+        done: u64,
+        /// Steps in all.
+        steps: u64,
+    },
+    /// A step is done.
+    Stepped(Step),
+    /// The held-out queries were asked.
+    Validated {
+        /// After which step.
+        step: u64,
+        /// The measure's value.
+        value: f64,
+        /// Whether it is the best so far, which was saved.
+        best: bool,
+    },
+    /// The state was saved.
+    Saved {
+        /// After which step.
+        step: u64,
+    },
+}
+
+/// A run that is ready for its next step.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    base: Base,
+    examples: Examples,
+    towers: Towers,
+    sampler: Sampler,
+    schedule: Schedule,
+    progress: Progress,
+    log: Log,
+    _lock: Lock,
+}
+
+impl Trainer {
+    /// Reads everything that a run needs, and the state of an earlier run if there is one; `force`
+    /// throws that away.
+    ///
+    /// # Errors
+    /// When a file is missing, bad or of another run, or the batch does not fit into the memory.
+    pub fn open(mut config: TrainConfig, force: bool) -> Result<Self, TrainError> {
+        config.check()?;
+        config.out = output_path(&config.out)?;
+        let lock = Lock::take(&config.out)?;
+        let base = Base::open(&config)?;
+        let reader = Reader::open(&base, &config)?;
+        let examples = Examples::read(&config, &reader)?;
+        let mut towers = towers(&base, &config)?;
+        let count = towers.all.len();
+        let need = Need::new(&towers.all[0].encoder, count, chunks(&config).keep);
+        need.check(&config, base.lengths(&config)?)?;
+        writable_folder(&config.out)?;
+        if force {
+            remove(&state::state_folder(&config.out))?;
+        }
+        let rows = examples.train.len();
+        let progress = state::load(&config, rows, &mut towers)?.unwrap_or_default();
+        let sampler = Sampler::new(config.run.seed, rows, config.batch.queries);
+        let schedule = schedule(&config, sampler.batches());
+        let log = Log::open(&config.out, progress.step)?;
+        Ok(Self { config, base, examples, towers, sampler, schedule, progress, log, _lock: lock })
+    }
+
+    /// Steps until the run is done; returns how far it came.
+    ///
+    /// # Errors
+    /// When a loss is no number, or the disk refuses; the last saved state is good.
+    pub fn run(mut self, tell: &mut dyn FnMut(&Event)) -> Result<Progress, TrainError> {
+        tell(&self.begun());
+        while self.progress.step < self.schedule.steps {
+            let step = self.step()?;
+            self.log.step(&step)?;
+            tell(&Event::Stepped(step));
+            let last = self.progress.step == self.schedule.steps;
+            if last || self.progress.step.is_multiple_of(self.config.run.validate_every) {
+                self.validate(tell)?;
+            }
+            if last || self.progress.step.is_multiple_of(self.config.run.save_every) {
+                self.save()?;
+                tell(&Event::Saved { step: self.progress.step });
+            }
+        }
+        self.write_model("last")?;
+        self.log.plot(MEASURE)?;
+        Ok(self.progress)
+    }
+
+    fn begun(&self) -> Event {
+        Event::Begun {
+            rows: self.examples.train.len(),
+            held_out: self.examples.held_out.len(),
+            truncated: self.examples.truncated,
+            done: self.progress.step,
+            steps: self.schedule.steps,
+        }
+    }
+
+    fn step(&mut self) -> Result<Step, TrainError> {
+        let (begun, number) = (Instant::now(), self.progress.step);
+        let (batch, parts) = (&self.config.batch, self.config.batch.accumulate);
+        let (mut loss, mut queries) = (0.0, 0);
+        for part in 0..parts as u64 {
+            let at = number * parts as u64 + part;
+            let drawn = self.sampler.batch(at, &self.examples.train, batch.passages);
+            let key = Key::new(self.config.run.seed).part(2).part(at);
+            let batch = Batch::new(&self.examples, &drawn, &self.config.loss, key);
+            let value = self.towers.learn(&batch, &self.config.loss, chunks(&self.config), parts);
+            if !value.is_finite() {
+                return Err(self.broken(value, batch.names));
+            }
+            loss += value / parts as f64;
+            queries += batch.queries.len();
+            if part + 1 == parts as u64 && !self.towers.norm().is_finite() {
+                return Err(self.broken(f64::NAN, batch.names));
+            }
+        }
+        let (norm, rate) = (self.towers.norm(), self.schedule.rate(number));
+        self.towers.step(norm, rate);
+        self.progress.step += 1;
+        let examples_per_second = queries as f64 / begun.elapsed().as_secs_f64();
+        Ok(Step { step: self.progress.step, loss, rate, norm, examples_per_second })
+    }
+
+    fn broken(&self, loss: f64, queries: String) -> TrainError {
+        TrainError::NotFinite { step: self.progress.step + 1, loss, queries }
+    }
+
+    fn validate(&mut self, tell: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
+        let Some(value) = validate(&self.examples, &mut self.towers) else { return Ok(()) };
+        let step = self.progress.step;
+        self.log.validation(step, MEASURE, value)?;
+        let best = self.progress.best.is_none_or(|(before, _)| value > before);
+        if best {
+            self.progress.best = Some((value, step));
+            self.write_model("best")?;
+        }
+        tell(&Event::Validated { step, value, best });
+        Ok(())
+    }
+
+    fn save(&self) -> Result<(), TrainError> {
+        state::save(&self.config, self.examples.train.len(), &self.towers, &self.progress)
+    }
+
+    /// Writes the towers as model folders: one, or `query` and `passage` below.
+    fn write_model(&self, name: &str) -> Result<(), TrainError> {
+        let folder = self.config.out.join(name);
+        let card = card(&self.config, self.examples.train.len(), &self.progress);
+        if let [tower] = &self.towers.all[..] {
+            return self.base.write(&folder, &tower.encoder, &card);
+        }
+        writable_folder(&folder)?;
+        for (side, tower) in ["query", "passage"].iter().zip(&self.towers.all) {
+            self.base.write(&folder.join(side), &tower.encoder, &card)?;
+        }
+        Ok(())
+    }
+
+    /// Where the run lies.
+    pub fn out(&self) -> &Path {
+        &self.config.out
+    }
+}
+
+/// What is held in memory at once.
+fn chunks(config: &TrainConfig) -> Chunks {
+    let keep = if config.batch.checkpoint_layers { Keep::Inputs } else { Keep::All };
+    Chunks { tokens: config.batch.chunk_tokens, keep }
+}
+
+fn towers(base: &Base, config: &TrainConfig) -> Result<Towers, TrainError> {
+    let o = &config.optimiser;
+    let [beta1, beta2] = o.betas;
+    let settings = AdamW { beta1, beta2, eps: o.eps, decay: o.weight_decay, clip: o.clip };
+    let first = base.load(config)?;
+    let second = config.encoder.untied.then(|| first.clone());
+    let all = std::iter::once(first).chain(second).map(|e| Tower::new(e, settings)).collect();
+    Ok(Towers::new(all))
+}
+
+fn schedule(config: &TrainConfig, batches: u64) -> Schedule {
+    let by_epochs = config.run.epochs * batches as f64 / config.batch.accumulate as f64;
+    let steps = config.run.steps.unwrap_or(by_epochs.ceil().max(1.0) as u64);
+    let warmup = (config.optimiser.warmup * steps as f64).round() as u64;
+    Schedule { peak: config.optimiser.learning_rate, warmup, steps, decay: config.optimiser.decay }
+}

@@ -1,0 +1,123 @@
+//! T5 and mT5 against transformers: tiny random models whose numbers `golden/make_golden_t5.py` made.
+
+#![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde_json::Value;
+use xqg_kernel::dropout::{Key, Rate};
+use xqg_model::checkpoint::Checkpoint;
+use xqg_train::composed::decoding::Pairs;
+use xqg_train::composed::t5::T5;
+use xqg_train::composed::t5_config::T5Config;
+use xqg_train::gradients::Gradients;
+use xqg_train::optimiser::{AdamW, Optimiser};
+
+const FAMILIES: [&str; 2] = ["t5", "mt5"];
+
+fn folder(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)
+}
+
+struct Golden {
+    about: Value,
+    tensors: Checkpoint,
+    t5: T5,
+    pairs: Pairs,
+}
+
+fn open(family: &str) -> Golden {
+    let folder = folder(family);
+    let bytes = std::fs::read(folder.join("golden.json")).unwrap();
+    let about: Value = serde_json::from_slice(&bytes).unwrap();
+    let texts = |key: &str| serde_json::from_value(about[key].clone()).unwrap();
+    let pairs = Pairs { inputs: texts("inputs"), targets: texts("targets") };
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let config = T5Config::read(&folder).unwrap();
+    let t5 = T5::load(&checkpoint, config, Device::Cpu).unwrap();
+    let tensors = Checkpoint::open_file(&folder.join("golden.safetensors")).unwrap();
+    Golden { about, tensors, t5, pairs }
+}
+
+impl Golden {
+    fn tensor(&self, name: &str) -> Vec<f32> {
+        let shape = self.tensors.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();
+        self.tensors.tensor(name, &shape).unwrap()
+    }
+
+    fn learn(&self, dropout: Option<(Rate, Key)>) -> (f64, Gradients) {
+        let mut gradients = Gradients::zeros(&self.t5.parameters);
+        let loss = self.t5.learn(&self.pairs, dropout, &mut gradients).unwrap();
+        (loss, gradients)
+    }
+}
+
+fn farthest(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn likelihoods_follow_transformers_alone_and_padded() {
+    for family in FAMILIES {
+        let golden = open(family);
+        let expected: Vec<f32> =
+            serde_json::from_value(golden.about["likelihoods"].clone()).unwrap();
+        let together = golden.t5.likelihoods(&golden.pairs).unwrap();
+        assert!(farthest(&together, &expected) < 1e-5, "{family}");
+        for (i, expected) in expected.iter().enumerate() {
+            let Pairs { inputs, targets } = &golden.pairs;
+            let one = Pairs { inputs: vec![inputs[i].clone()], targets: vec![targets[i].clone()] };
+            let alone = golden.t5.likelihoods(&one).unwrap()[0];
+            assert!((alone - expected).abs() < 1e-5, "{family}: padding changes nothing");
+        }
+    }
+}
+
+#[test]
+fn loss_and_every_gradient_follow_pytorch() {
+    for family in FAMILIES {
+        let golden = open(family);
+        let (loss, gradients) = golden.learn(None);
+        let expected = golden.about["losses"][0].as_f64().unwrap();
+        assert!((loss - expected).abs() < 1e-6, "{family}: {loss} {expected}");
+        for (gradient, parameter) in gradients.0.iter().zip(&golden.t5.parameters.0) {
+            let expected = golden.tensor(&format!("grad.{}", parameter.name));
+            let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(largest > 0.0, "{family} {} has a gradient", parameter.name);
+            let off = farthest(gradient.kept(), &expected) / largest;
+            assert!(off < 1e-4, "{family} {}: {off}", parameter.name);
+        }
+    }
+}
+
+#[test]
+fn ten_steps_of_adamw_follow_pytorch() {
+    for family in FAMILIES {
+        let mut golden = open(family);
+        let number = |key: &str| golden.about[key].as_f64().unwrap();
+        let (rate, decay, clip) = (number("rate"), number("decay") as f32, number("clip"));
+        let settings = AdamW { decay, clip, ..AdamW::default() };
+        let mut optimiser = Optimiser::new(settings, &golden.t5.parameters);
+        for expected in golden.about["losses"].as_array().unwrap().clone() {
+            let (loss, gradients) = golden.learn(None);
+            assert!((loss - expected.as_f64().unwrap()).abs() < 1e-4, "{family}: {loss}");
+            optimiser.step(&mut golden.t5.parameters, &gradients, rate);
+            golden.t5.refresh().unwrap();
+        }
+        for parameter in &golden.t5.parameters.0 {
+            let expected = golden.tensor(&format!("after.{}", parameter.name));
+            let off = farthest(&parameter.values, &expected);
+            assert!(off < 1e-4, "{family} {}: {off}", parameter.name);
+        }
+    }
+}
+
+#[test]
+fn dropout_is_real_and_drawn_by_key() {
+    let golden = open("mt5");
+    let with = |key: u64| golden.learn(Some((Rate::new(0.1).unwrap(), Key::new(key)))).0;
+    assert_eq!(with(1), with(1));
+    assert!((with(1) - with(2)).abs() > 1e-4 && (with(1) - golden.learn(None).0).abs() > 1e-4);
+}

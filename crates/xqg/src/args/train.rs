@@ -1,0 +1,36 @@
+//! The words of `xqg train`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// What is trained.
+#[derive(Debug, Subcommand)]
+pub enum TrainVerb {
+    /// Train an encoder of queries and passages (BERT or XLM-RoBERTa) on training rows
+    Retriever(TrainRetrieverArgs),
+}
+
+/// `xqg train retriever`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example of train.toml; docs/training.md lists every key:\n\n  \
+model = \"models/multilingual-e5-small\"\n  out = \"runs/xor\"\n  [data]\n  \
+train = [\"mined.jsonl\"]\n  [batch]\n  queries = 64\n  passages = 4\n  [optimiser]\n  \
+learning_rate = 2e-5\n  [run]\n  epochs = 3\n\n\
+The folder `out` holds best/ and last/ (model folders that every other verb opens), log.jsonl, \
+log.svg and state/. A killed run goes on where it was saved last when the same command is given \
+again, and ends with the same bits.")]
+pub struct TrainRetrieverArgs {
+    /// The settings of the run, a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Another base model than the file's: a folder, or a name that `xqg model get` knows
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Another folder for the run than the file's
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Throw away the state of an earlier run in that folder
+    #[arg(long)]
+    pub force: bool,
+}

@@ -1,0 +1,185 @@
+//! `xqg train retriever` with the real binary: a run that is killed ends with the same bytes, what it
+//! writes is a model, and bad input is refused before anything is lost.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
+
+mod support;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::Space;
+
+const TOPICS: [&str; 6] = ["river", "castle", "planet", "violin", "bridge", "falcon"];
+
+/// Rows of Tevatron's shape: query i asks for one of six topics.
+fn rows(count: usize) -> String {
+    let passage = |topic: &str, id: String| json!({"docid": id, "title": topic, "text": format!("all about the {topic} and more")});
+    let row = |i: usize| {
+        let (topic, other) = (TOPICS[i % 6], TOPICS[(i + 1 + i % 4) % 6]);
+        let query = format!("what is the {topic} number {i}");
+        let row = json!({
+            "query_id": format!("q{i}"), "query": query, "answers": [topic],
+            "positive_passages": [passage(topic, format!("p{i}"))],
+            "negative_passages": [passage(other, format!("n{i}"))],
+        });
+        format!("{row}\n")
+    };
+    (0..count).map(row).collect()
+}
+
+/// A space with rows and a `train.toml` that ends with the given lines.
+fn space(more: &str) -> Space {
+    let space = Space::new();
+    space.write("rows.jsonl", rows(60));
+    configure(&space, more);
+    space
+}
+
+fn configure(space: &Space, more: &str) {
+    let settings = "model = \"e5like\"\nout = \"RUN\"\n[data]\ntrain = [\"rows.jsonl\"]\n";
+    space.write("train.toml", format!("{settings}{more}"));
+}
+
+const SHORT: &str = "[batch]\nqueries = 6\nquery_tokens = 16\npassage_tokens = 24\n\
+    [run]\nsteps = 20\nsave_every = 5\nvalidate_every = 10\n[optimiser]\nlearning_rate = 1e-3\n";
+
+const LINE: &str = "xqg train retriever --config train.toml";
+
+/// The log without what depends on the clock.
+fn log(space: &Space) -> Vec<Value> {
+    let text = String::from_utf8(space.read("RUN/log.jsonl")).unwrap();
+    let row = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).unwrap();
+        row.as_object_mut().unwrap().remove("examples_per_second");
+        row
+    };
+    text.lines().map(row).collect()
+}
+
+/// Runs until a save after `step`, and kills.
+fn kill_after(space: &Space, step: u64) -> bool {
+    let mut command = space.std_command(LINE);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (path, begun) = (space.path("RUN/state/state.json"), Instant::now());
+    let saved = || -> Option<u64> {
+        let state: Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        state["progress"]["step"].as_u64()
+    };
+    while saved().is_none_or(|s| s < step) && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no save after step {step}");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap().signal() == Some(9)
+}
+
+#[test]
+fn twenty_steps_are_ten_a_kill_and_ten_more() {
+    let (whole, killed) = (space(SHORT), space(SHORT));
+    whole.works(LINE);
+    let mut tries = 0;
+    while !kill_after(&killed, 10) {
+        fs::remove_dir_all(killed.path("RUN")).unwrap();
+        tries += 1;
+        assert!(tries < 9, "nine times too late");
+    }
+    let done = killed.works(LINE);
+    assert!(done.err.contains("going on after step"), "{}", done.err);
+    for file in ["last/model.safetensors", "state/moments-0.safetensors", "best/model.safetensors"]
+    {
+        let file = format!("RUN/{file}");
+        assert!(whole.read(&file) == killed.read(&file), "{file} differs");
+    }
+    assert_eq!(log(&whole), log(&killed));
+    assert_eq!(log(&whole).iter().filter(|row| row["loss"].is_number()).count(), 20);
+}
+
+#[test]
+fn training_learns_and_gives_a_model() {
+    let space = space(SHORT);
+    let done = space.works(LINE);
+    assert!(done.out.ends_with("RUN/best\n"), "{}", done.out);
+    let losses: Vec<f64> = log(&space).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    assert!(losses[15..].iter().sum::<f64>() < 0.8 * losses[..5].iter().sum::<f64>(), "{losses:?}");
+    space.works("xqg encode --model RUN/last --queries queries.jsonl --out VECTORS");
+    let old = space.read("e5like/tokenizer.json");
+    assert!(space.read("RUN/last/tokenizer.json") == old, "the tokenizer comes along");
+    let card = String::from_utf8(space.read("RUN/best/README.md")).unwrap();
+    assert!(card.contains("base_model: e5like") && card.contains("MRR@10"), "{card}");
+    assert!(space.read("RUN/log.svg").starts_with(b"<svg"));
+}
+
+#[test]
+fn every_setting_trains() {
+    for more in [
+        "[encoder]\nuntied = true\nfreeze_embeddings = true\n",
+        "[loss]\nfalse_negative_margin = 0.1\nalignment = 0.5\ndistil = \"kl\"\n",
+        "[loss]\ndistil = \"margin-mse\"\ncontrastive = 0.5\n",
+    ] {
+        let space = space(&format!(
+            "{more}[batch]\nqueries = 4\nchunk_tokens = 40\ncheckpoint_layers = true\n\
+             accumulate = 2\n[run]\nsteps = 2\n"
+        ));
+        space.works(LINE);
+    }
+}
+
+#[test]
+fn chunks_and_accumulation_do_not_change_the_loss() {
+    let one = |batch: &str| {
+        let space = space(&format!("[batch]\nqueries = 8\n{batch}[run]\nsteps = 4\n"));
+        space.works(LINE);
+        log(&space)[0]["loss"].as_f64().unwrap()
+    };
+    let (whole, chunked) = (one(""), one("chunk_tokens = 30\n"));
+    assert!((whole - chunked).abs() < 1e-5, "{whole} {chunked}");
+}
+
+#[test]
+fn bad_settings_and_rows_are_refused_before_the_first_step() {
+    let space = space("");
+    for (more, words) in [
+        ("[batch]\nquerys = 3\n", ["train.toml", "querys"]),
+        ("[batch]\nmemory_mb = 100\n", ["memory", "hint:"]),
+        ("[batch]\npassage_tokens = 4000\n", ["passage_tokens", "positions"]),
+        ("[optimiser]\nlearning_rate = -1\n", ["learning_rate", "above 0"]),
+    ] {
+        configure(&space, more);
+        let done = space.run(LINE);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        words.iter().for_each(|w| assert!(done.err.contains(w), "{w}: {}", done.err));
+        assert!(!space.path("RUN").exists(), "nothing was begun");
+    }
+    configure(&space, "");
+    space.write("rows.jsonl", r#"{"query_id":"q","query":"x","positive_passages":[]}"#);
+    assert!(space.run(LINE).err.contains("at least one positive"));
+    let config = String::from_utf8(space.read("e5like/config.json")).unwrap();
+    space.write("e5like/config.json", config.replace("\"bert\"", "\"t5\""));
+    assert!(space.run(LINE).err.contains("bert or xlm-roberta"));
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_and_names_the_batch() {
+    let space = space(&SHORT.replace("1e-3", "1e30").replace("steps = 20", "steps = 40"));
+    let done = space.run(LINE);
+    assert_eq!(done.code, Some(1), "{}", done.err);
+    for word in ["finite loss", "queries q", "hint:"] {
+        assert!(done.err.contains(word), "{}", done.err);
+    }
+}
+
+#[test]
+fn another_run_in_the_same_folder_is_not_overwritten() {
+    let space = space("[run]\nsteps = 1\n");
+    space.works(LINE);
+    let before = space.read("RUN/last/model.safetensors");
+    configure(&space, "[run]\nsteps = 1\nseed = 7\n");
+    let done = space.run(LINE);
+    assert!(done.code == Some(1) && done.err.contains("another run"), "{}", done.err);
+    assert!(space.read("RUN/last/model.safetensors") == before);
+    space.works(&format!("{LINE} --force"));
+}
