@@ -8,7 +8,9 @@
 //! A few queries are multiplied row by row ([`dots`]), many in panels of 32 that lie ready for the
 //! registers ([`Panels`]); neither copies a passage.
 
-use crate::isa::{Isa, Set};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Set;
 #[cfg(target_arch = "x86_64")]
 use crate::{codes_avx2, codes_avx512};
 

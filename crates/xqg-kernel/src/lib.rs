@@ -18,11 +18,17 @@ mod codes_avx512;
 pub mod dense;
 pub mod fold;
 pub mod isa;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod lanes_neon;
+#[cfg(target_arch = "x86_64")]
+mod lanes_x86;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod ops;
 pub mod product;
 pub mod row;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod rows;
 pub mod sift;
