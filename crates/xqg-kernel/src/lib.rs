@@ -15,6 +15,8 @@ pub mod codes;
 mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
+#[cfg(target_arch = "aarch64")]
+mod codes_neon;
 pub mod dense;
 pub mod fold;
 pub mod isa;

@@ -137,12 +137,12 @@ unsafe fn rows_int8<const M: usize, const DOT: bool>(
     }
 }
 
-/// Adds to each lane the four products of its bytes.
+/// Adds to each lane the four products of its bytes, of which one side is never -128.
 ///
 /// # Safety
 /// NEON is there, and for `DOT` its dot product.
 #[inline(always)]
-unsafe fn add_fours<const DOT: bool>(
+pub(crate) unsafe fn add_fours<const DOT: bool>(
     sum: int32x4_t,
     x: int8x16_t,
     weights: int8x16_t,
