@@ -1,6 +1,8 @@
 //! Products of two rows of signed bytes: what a graph of quantised vectors is walked with. The sum
 //! is whole-number arithmetic, so every instruction set gives the same bits.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -17,14 +19,15 @@ pub const LONGEST: usize = 1 << 17;
 pub fn dot(isa: Isa, a: &[i8], b: &[i8]) -> i32 {
     assert!(a.len() == b.len() && a.len() <= LONGEST, "two rows of one length");
     match isa.0 {
-        Set::Portable => portable(a, b),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of this set is only made where the machine has it.
         Set::Avx2 => unsafe { avx2(a, b) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Set::Avx512Vnni => unsafe { avx512(a, b) },
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Set::Neon | Set::NeonDot => unsafe { neon(a, b) },
         _ => portable(a, b),
     }
 }
@@ -75,6 +78,25 @@ unsafe fn avx512(a: &[i8], b: &[i8]) -> i32 {
             excess = _mm512_dpbusd_epi32(excess, lift, y);
         }
         _mm512_reduce_add_epi32(_mm512_sub_epi32(lifted, excess)) + tail
+    }
+}
+
+/// # Safety
+/// The machine has NEON.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon(a: &[i8], b: &[i8]) -> i32 {
+    let (blocks_a, blocks_b) = (a.chunks_exact(16), b.chunks_exact(16));
+    let tail = portable(blocks_a.remainder(), blocks_b.remainder());
+    // SAFETY: each block has 16 bytes; the caller vouches for the instruction set.
+    unsafe {
+        let mut sum = vdupq_n_s32(0);
+        for (x, y) in blocks_a.zip(blocks_b) {
+            let (x, y) = (vld1q_s8(x.as_ptr()), vld1q_s8(y.as_ptr()));
+            sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(x), vget_low_s8(y)));
+            sum = vpadalq_s16(sum, vmull_high_s8(x, y));
+        }
+        vaddvq_s32(sum) + tail
     }
 }
 

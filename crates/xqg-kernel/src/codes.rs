@@ -8,7 +8,11 @@
 //! A few queries are multiplied row by row ([`dots`]), many in panels of 32 that lie ready for the
 //! registers ([`Panels`]); neither copies a passage.
 
-use crate::isa::{Isa, Set};
+#[cfg(target_arch = "aarch64")]
+use crate::codes_neon;
+use crate::isa::Isa;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::isa::Set;
 #[cfg(target_arch = "x86_64")]
 use crate::{codes_avx2, codes_avx512};
 
@@ -35,6 +39,12 @@ pub fn dots(isa: Isa, codes: &[i8], digits: &[u8], out: &mut [i32]) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Set::Avx2 => unsafe { codes_avx2::dots(codes, digits, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Set::Neon => unsafe { codes_neon::dots(codes, digits, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Set::NeonDot => unsafe { codes_neon::dots_dot(codes, digits, out) },
         _ => dots_portable(codes, digits, out),
     }
 }
@@ -97,6 +107,12 @@ impl Panels {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Set::Avx2 => unsafe { codes_avx2::multiply(codes, panel, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Set::Neon => unsafe { codes_neon::multiply(codes, panel, out) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Set::NeonDot => unsafe { codes_neon::multiply_dot(codes, panel, out) },
             _ => multiply_portable(codes, panel, out),
         }
     }

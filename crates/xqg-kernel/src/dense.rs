@@ -2,7 +2,9 @@
 //! and added without fusing, then added up in order. Every instruction set runs the same source, so a
 //! score depends neither on the machine nor on what is computed beside it.
 
-use crate::isa::{Isa, Set};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Set;
 
 const LANES: usize = 16;
 /// Rows and queries of a tile: their sums stay in registers.

@@ -2,7 +2,9 @@
 //! plain loops, compiled for each instruction set. The results may differ by rounding between sets;
 //! the losses that are reported hold for each.
 
-use crate::isa::{Isa, Set};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Set;
 
 /// A row in 8 bits, beside its codes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -9,6 +9,7 @@ pub(crate) const WIDEST: usize = 16;
 pub struct Isa(pub(crate) Set);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "no architecture has all of them")]
 pub(crate) enum Set {
     /// Plain loops and a GEMM crate.
     Portable,
@@ -16,6 +17,10 @@ pub(crate) enum Set {
     Avx2,
     /// AVX-512 with the 8-bit dot product of VNNI.
     Avx512Vnni,
+    /// NEON, which every 64-bit ARM processor has.
+    Neon,
+    /// NEON with its 8-bit dot product.
+    NeonDot,
 }
 
 impl Isa {
@@ -42,10 +47,19 @@ impl Isa {
                 }
             }
         }
+        // The kernels read four bytes as one number whose first byte is the lowest.
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        {
+            sets.push(Self(Set::Neon));
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                sets.push(Self(Set::NeonDot));
+            }
+        }
         sets
     }
 
-    /// The set of that name, where this machine has it: `portable`, `avx2` or `avx512`.
+    /// The set of that name, where this machine has it: `portable`, `avx2`, `avx512`, `neon` or
+    /// `neon-dot`.
     pub fn named(name: &str) -> Option<Self> {
         Self::available().into_iter().find(|isa| isa.name() == name)
     }
@@ -56,6 +70,8 @@ impl Isa {
             Set::Portable => "portable",
             Set::Avx2 => "avx2",
             Set::Avx512Vnni => "avx512",
+            Set::Neon => "neon",
+            Set::NeonDot => "neon-dot",
         }
     }
 
@@ -64,16 +80,17 @@ impl Isa {
         if self.0 == Set::Avx2 { 63.0 } else { 127.0 }
     }
 
-    /// Whether its 8-bit dot product takes all 8 bits of both sides without saturating.
+    /// Whether it has an 8-bit dot product that takes all 8 bits of both sides without saturating.
+    /// NEON alone does not saturate either, but widens, which is no faster than f32.
     pub fn has_wide_dot(self) -> bool {
-        self.0 == Set::Avx512Vnni
+        matches!(self.0, Set::Avx512Vnni | Set::NeonDot)
     }
 
     /// Columns of a panel of packed weights; 1 where nothing is packed.
     pub fn panel(self) -> usize {
         match self.0 {
             Set::Avx512Vnni => 32,
-            Set::Avx2 => 16,
+            Set::Avx2 | Set::Neon | Set::NeonDot => 16,
             Set::Portable => 1,
         }
     }

@@ -16,16 +16,24 @@ pub mod codes;
 mod codes_avx2;
 #[cfg(target_arch = "x86_64")]
 mod codes_avx512;
+#[cfg(target_arch = "aarch64")]
+mod codes_neon;
 pub mod dense;
 pub mod dropout;
 pub mod fold;
 pub mod gradient;
 pub mod isa;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod lanes_neon;
+#[cfg(target_arch = "x86_64")]
+mod lanes_x86;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod ops;
 pub mod product;
 pub mod row;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod rows;
 pub mod sift;

@@ -7,6 +7,8 @@
 use crate::isa::{Isa, Set};
 use rayon::prelude::*;
 
+#[cfg(target_arch = "aarch64")]
+use crate::neon;
 #[cfg(target_arch = "x86_64")]
 use crate::{avx2, avx512};
 
@@ -151,20 +153,24 @@ pub fn fits(length: usize, rows: usize, stride: usize, width: usize) -> bool {
     rows == 0 || end.and_then(|end| end.checked_add(width)).is_some_and(|end| end <= length)
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn tile_f32(isa: Isa, o: &Operands, panel: &[f32], place: Place) {
     // SAFETY: `product_f32` has checked all buffers against the shapes, and an `Isa` of another
     // set than the portable one is only made where the machine has it.
     unsafe {
         match isa.0 {
+            #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => avx512::tile_f32(o, panel, place),
+            #[cfg(target_arch = "x86_64")]
             Set::Avx2 => avx2::tile_f32(o, panel, place),
-            Set::Portable => unreachable!("the portable path has no tiles"),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon | Set::NeonDot => neon::tile_f32(o, panel, place),
+            _ => unreachable!("the portable path has no tiles"),
         }
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn tile_f32(_: Isa, _: &Operands, _: &[f32], _: Place) {
     unreachable!("the portable path has no tiles")
 }
@@ -192,20 +198,136 @@ pub fn product_int8(
     each_tile(isa, rows, panels, team, out, |_, place| tile_int8(isa, k4, (a, w), &o, place));
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn tile_int8(isa: Isa, k4: usize, factors: (&Quantised, &Int8Panels), o: &Operands, place: Place) {
     // SAFETY: `product_int8` has checked all buffers against the shapes, and an `Isa` of another
     // set than the portable one is only made where the machine has it.
     unsafe {
         match isa.0 {
+            #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => avx512::tile_int8(k4, factors, o, place),
+            #[cfg(target_arch = "x86_64")]
             Set::Avx2 => avx2::tile_int8(k4, factors, o, place),
-            Set::Portable => unreachable!("the portable path has no tiles"),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => neon::tile_int8(k4, factors, o, place),
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonDot => neon::tile_int8_dot(k4, factors, o, place),
+            _ => unreachable!("the portable path has no tiles"),
         }
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn tile_int8(_: Isa, _: usize, _: (&Quantised, &Int8Panels), _: &Operands, _: Place) {
     unreachable!("the portable path has no tiles")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes or numbers of the activations: 14 rows of up to 40.
+    const ACTIVATIONS: usize = 14 * 40;
+    /// The greatest number of columns: three panels of 32.
+    const COLUMNS: usize = 96;
+
+    fn kernels() -> impl Iterator<Item = Isa> {
+        Isa::available().into_iter().filter(|&isa| isa != Isa::PORTABLE)
+    }
+
+    /// All places of a result.
+    fn places(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize)> {
+        (0..rows).flat_map(move |i| (0..columns).map(move |j| (i, j)))
+    }
+
+    /// Every number of the product must be one chain of fused sums.
+    fn check_f32(
+        isa: Isa,
+        (rows, k, panels): (usize, usize, usize),
+        a: &[f32],
+        b: &[f32],
+        team: usize,
+    ) {
+        let (panel, n) = (isa.panel(), panels * isa.panel());
+        let (bias, residual) = (Some(&b[..n]), Some((b, n)));
+        let o = Operands { a, a_stride: 40, k, panels: &b[..n * k], bias, residual };
+        let mut out = vec![f32::NAN; rows * n];
+        product_f32(isa, rows, o, (&mut out, n), team);
+        for (i, j) in places(rows, n) {
+            let weight = |l: usize| b[j / panel * panel * k + l * panel + j % panel];
+            let sum = (0..k).fold(0f32, |s, l| a[i * 40 + l].mul_add(weight(l), s));
+            assert_eq!(out[i * n + j], sum + b[j] + b[i * n + j], "{} {i} {j}", isa.name());
+        }
+    }
+
+    /// Every number of the product must be the scaled whole number.
+    fn check_int8(
+        isa: Isa,
+        (rows, k4, panels): (usize, usize, usize),
+        a: &Quantised,
+        values: &[i8],
+    ) {
+        let (panel, n) = (isa.panel(), panels * isa.panel());
+        let values = &values[..n * k4];
+        let weight = |l: usize, j: usize| {
+            i32::from(values[j / panel * panel * k4 + l / 4 * 4 * panel + j % panel * 4 + l % 4])
+        };
+        let sums: Vec<i32> = (0..n).map(|j| (0..k4).map(|l| weight(l, j)).sum()).collect();
+        let scales: Vec<f32> = (0..n).map(|j| 0.1 + j as f32 / 7.0).collect();
+        let w = Int8Panels { values, scales: &scales, sums: &sums };
+        let o = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias: None, residual: None };
+        let mut out = vec![f32::NAN; rows * n];
+        product_int8(isa, (rows, k4), (a, &w), o, (&mut out, n), 1);
+        for (i, j) in places(rows, n) {
+            let level = |l: usize| i32::from(a.values[i * k4 + l]) - a.zeros[i];
+            let whole: i32 = (0..k4).map(|l| level(l) * weight(l, j)).sum();
+            let expected = whole as f32 * (a.scales[i] * scales[j]);
+            assert_eq!(out[i * n + j], expected, "{} {i} {j}", isa.name());
+        }
+    }
+
+    /// A number between the ends, or for extremes the nearer end: where 16-bit sums overflow first.
+    fn between(x: i32, (least, most): (i32, i32), extreme: bool) -> i32 {
+        let end = if x * 2 < least + most { least } else { most };
+        if extreme { end } else { x.clamp(least, most) }
+    }
+
+    proptest! {
+        #[test]
+        fn f32_products_are_chains_of_fused_sums(
+            (rows, k, panels) in (0usize..14, 1usize..40, 1usize..4),
+            a in proptest::collection::vec(-2f32..2.0, ACTIVATIONS),
+            b in proptest::collection::vec(-2f32..2.0, COLUMNS * 40),
+            team in 1usize..3,
+        ) {
+            for isa in kernels() {
+                check_f32(isa, (rows, k, panels), &a, &b, team);
+            }
+        }
+
+        #[test]
+        fn int8_products_are_scaled_whole_numbers(
+            (rows, steps, panels) in (0usize..14, 0usize..10, 1usize..4),
+            levels in proptest::collection::vec(any::<u8>(), ACTIVATIONS),
+            weights in proptest::collection::vec(any::<i8>(), COLUMNS * 40),
+            zeros in proptest::collection::vec(0i32..256, 14),
+            (narrow, extreme) in any::<(bool, bool)>(),
+        ) {
+            for isa in kernels() {
+                let most = if narrow { 127 } else { 255 };
+                let w = isa.greatest_weight() as i32;
+                let level = |&x: &u8| between(x.into(), (0, most), extreme) as u8;
+                let weight = |&x: &i8| between(x.into(), (-w, w), extreme) as i8;
+                let a = Quantised {
+                    values: levels.iter().map(level).collect(),
+                    scales: (0..14).map(|i| 0.3 + i as f32 / 9.0).collect(),
+                    zeros: zeros.clone(),
+                    narrow,
+                };
+                let weights: Vec<i8> = weights.iter().map(weight).collect();
+                check_int8(isa, (rows, steps * 4, panels), &a, &weights);
+            }
+        }
+    }
 }

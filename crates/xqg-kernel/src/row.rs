@@ -2,6 +2,8 @@
 //! layer norm, quantising. The formulas are those of [`crate::ops`].
 
 use crate::isa::{Isa, Set, WIDEST};
+#[cfg(target_arch = "aarch64")]
+use crate::neon;
 use crate::ops::{self, Activation, Norm};
 use crate::product::Quantised;
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +19,9 @@ macro_rules! by_set {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 if $fits => unsafe { avx2::$kernel($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon | Set::NeonDot if $fits => unsafe { neon::$kernel($($arg),*) },
             _ => $portable,
         }
     };

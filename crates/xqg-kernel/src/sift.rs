@@ -2,7 +2,9 @@
 //! product, linear in a few numbers of the row and of the query, compared with the query's floor.
 
 use crate::codes::PANEL;
-use crate::isa::{Isa, Set};
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Set;
 
 /// How many products of a row's number with a query's number a bound has beside the first.
 pub const TERMS: usize = 5;
