@@ -130,7 +130,8 @@ fn a_warm_encoder_allocates_only_for_tokens_and_results() {
     pool.install(|| {
         let encode = || drop(encoder.encode(Side::Passage, &texts).unwrap());
         let tokens = || drop(encoder.tokens(Side::Passage, &texts).unwrap());
-        (encode(), tokens());
+        encode();
+        tokens();
         let (all, only_tokens) = (asked(&encode), asked(&tokens));
         // The result itself, and what a thread pool needs to hand out the parts.
         let result = texts.len() * encoder.dim() * 4 + 4096;
