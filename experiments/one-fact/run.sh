@@ -12,8 +12,8 @@ work=$1 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 here=$(cd "$(dirname "$0")" && pwd)
 demo=$here/../../demo
 mkdir -p "$work"
-"$xqg" index --model "$model" --corpus "$demo/corpus.jsonl" --queries "$here/attached.jsonl" --out "$work/one" --force
-"$xqg" index --model "$model" --corpus "$demo/corpus.jsonl" --queries "$demo/attached.jsonl" --out "$work/many" --force
+"$xqg" index --model "$model" --precision f32 --corpus "$demo/corpus.jsonl" --queries "$here/attached.jsonl" --out "$work/one" --force
+"$xqg" index --model "$model" --precision f32 --corpus "$demo/corpus.jsonl" --queries "$demo/attached.jsonl" --out "$work/many" --force
 "$xqg" search --index "$work/one" --queries "$demo/queries.jsonl" -k 10 --share 0 --out "$work/passages.trec" --force
 for facts in one many; do
     "$xqg" search --index "$work/$facts" --queries "$demo/queries.jsonl" -k 10 --share 0.4 \

@@ -16,7 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 corpus=$data/wiki-leads/corpus.jsonl dev=$data/xor-tydi/dev-half.jsonl
 train=$data/xor-tydi/xor_train_retrieve_eng_span.jsonl
 mkdir -p "$work"
-[ -d "$work/base" ] || "$xqg" index --model "$model" --corpus "$corpus" --out "$work/base"
+[ -d "$work/base" ] || "$xqg" index --model "$model" --precision f32 --corpus "$corpus" --out "$work/base"
 
 echo "== questions to passages, by their English translations"
 python3 "$here/attach.py" english "$train" "$data/xor-tydi/parallel-questions" "$work/english.jsonl"

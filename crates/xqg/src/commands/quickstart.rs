@@ -24,7 +24,7 @@ use xqg_measure::evaluate::{Evaluator, Sources};
 use xqg_measure::measure::Measure;
 use xqg_measure::report::comparison_table;
 
-use crate::args::{EncoderArgs, QuickstartArgs};
+use crate::args::{EncoderArgs, PrecisionArg, QuickstartArgs};
 use crate::commands::explain::{Asker, Explainer};
 use crate::encoding::{self, Opened, observe};
 use crate::output::{self, bold};
@@ -43,7 +43,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let folder = args.out.as_path();
     lay_out(folder)?;
     say("The model: a folder in the cache, or fetched now")?;
-    let opened = encoding::open(&args.model, &EncoderArgs::default())?;
+    // The same table on every machine, whatever its fastest arithmetic.
+    let settings = EncoderArgs { precision: PrecisionArg::F32, ..EncoderArgs::default() };
+    let opened = encoding::open(&args.model, &settings)?;
     output::line(encoding::describe(opened.encoder.contract()))?;
     say("The index: 60 English passages and 420 questions in 7 languages")?;
     let index = index(folder, &opened, args.force)?;
