@@ -100,7 +100,7 @@ impl Sketch {
             path: path.to_path_buf(),
             expected,
             found,
-            hint: "remove the file and run `xqg index sketch INDEX`, which makes it again",
+            hint: "remove the file and run `xqg index sketch --index INDEX`, which makes it again",
         };
         let layout = Layout::parse(map.bytes()).ok_or_else(|| {
             damaged(format!("a sketch of version {VERSION}"), "something else".to_owned())

@@ -2,6 +2,9 @@
 //! from these same definitions. Files are checked by the commands; here only the words are.
 
 mod derived;
+mod encoder;
+mod fusion;
+mod index;
 mod mine;
 mod train;
 mod values;
@@ -12,14 +15,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use xqg_data::lines::BadLines;
 
-pub use derived::{
-    ApproximateArgs, FormatArg, FusedArgs, IndexCollapseArgs, IndexExportArgs, IndexGraphArgs,
-    StoredArg,
+pub use derived::{ApproximateArgs, FormatArg, IndexCollapseArgs, IndexExportArgs, IndexGraphArgs};
+pub use encoder::{DtypeArg, EncoderArgs, IndexDtypeArg, PoolingArg, PrecisionArg, SideArg};
+pub use fusion::{AutoArg, FusedArgs, FusionArgs, ReduceArg};
+pub use index::{
+    IndexAddArgs, IndexArgs, IndexBuildArgs, IndexMergeArgs, IndexSketchArgs, IndexVerb,
 };
 pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
 pub use train::{TrainRetrieverArgs, TrainVerb};
-pub use values::{LangArg, LangWeightArg, MarginArg, MeasureArg, ShardArg, SweepArg};
-use values::{fraction, one_word, positive, yes_no};
+pub use values::{LangArg, MarginArg, MeasureArg, ShardArg};
+use values::{one_word, positive};
 
 /// A use of the program that cannot be meant; the exit code is 2.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +47,8 @@ impl std::error::Error for Usage {}
 #[command(name = "xqg", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Begin with:\n  xqg quickstart\n\nEnvironment: HF_HOME, HF_HUB_CACHE, \
 HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE as in Python's hub client; RUST_LOG for a log; NO_COLOR; \
-SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT as default of --shard.\n\
+SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT as default of --shard; XQG_WEIGHT_CACHE=off keeps \
+no laid-out weights beside a model; XQG_ISA=portable|avx2|… computes as a lesser machine would.\n\
 Exit codes: 0 done, 1 failed, 2 used wrongly.")]
 pub struct Cli {
     /// Threads to work with [default: all cores]
@@ -160,88 +166,6 @@ pub struct PruneVocabArgs {
     pub force: bool,
 }
 
-/// Which encoder, and what its folder does not say.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Encoder")]
-pub struct EncoderArgs {
-    /// How token states become one vector; needed where the folder has no modules.json
-    #[arg(long, value_enum)]
-    pub pooling: Option<PoolingArg>,
-    /// Whether embeddings are scaled to length one [default: as the model's folder says]
-    #[arg(long, value_name = "YES|NO", value_parser = yes_no)]
-    pub normalize: Option<bool>,
-    /// What is put before a query [default: the model's prompt]
-    #[arg(long, value_name = "TEXT")]
-    pub query_prefix: Option<String>,
-    /// What is put before a passage [default: the model's prompt]
-    #[arg(long, value_name = "TEXT")]
-    pub passage_prefix: Option<String>,
-    /// The most tokens of a query; what is beyond is cut, counted and reported [default: 64, or
-    /// the model's limit where that is lower]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub query_max_tokens: Option<usize>,
-    /// The most tokens of a passage [default: 160, or the model's limit where that is lower]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub passage_max_tokens: Option<usize>,
-    /// The arithmetic of the linear layers. On a CPU with VNNI int8 is two to three times as fast as
-    /// f32, with a cosine above 0.999 to it; with AVX2 alone the cosine is above 0.998 (int8) or
-    /// 0.996 (int8-fast); without either it is f32
-    #[arg(long, value_enum, default_value = "auto")]
-    pub precision: PrecisionArg,
-}
-
-/// The arithmetic of the linear layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum PrecisionArg {
-    /// The fastest whose vectors stay within a cosine of 0.999: int8 with VNNI, else f32
-    #[default]
-    Auto,
-    /// Single precision
-    F32,
-    /// 8-bit weights and activations, sums in 32 bits
-    Int8,
-    /// The same with 7-bit activations where there is only AVX2; elsewhere it is int8
-    Int8Fast,
-}
-
-/// Pooling by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PoolingArg {
-    /// The mean over all tokens
-    Mean,
-    /// The first token
-    Cls,
-}
-
-/// How numbers lie on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DtypeArg {
-    /// Four bytes a number, exact
-    F32,
-    /// Two bytes a number, about three digits
-    F16,
-}
-
-/// How the numbers of an index lie on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum IndexDtypeArg {
-    /// Four bytes a number, exact, and a fifth to search by
-    F32,
-    /// Two bytes a number, about three digits, and a third to search by
-    F16,
-    /// One byte a number, about two digits: the smallest index
-    Int8,
-}
-
-/// What an input file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SideArg {
-    /// With the query prefix and the query length
-    Query,
-    /// With the passage prefix and the passage length
-    Passage,
-}
-
 /// `xqg encode`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("input").required(true).args(["queries", "corpus"]))]
@@ -278,156 +202,6 @@ pub struct EncodeArgs {
     /// Which encoder
     #[command(flatten)]
     pub encoder: EncoderArgs,
-}
-
-/// `xqg index`, with or without a verb of its own.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(
-    after_help = "Examples:\n  xqg index --model multilingual-e5-small --corpus corpus.jsonl \
---queries generated.jsonl --out INDEX\n  xqg index add --index INDEX --queries more.jsonl\n  \
-xqg index --embeddings vectors.npy --ids ids.txt --out INDEX\n\n\
-A killed build goes on where it was when the same command is given again. The index appears at \
---out when it is complete."
-)]
-pub struct IndexArgs {
-    /// What to do with an index that is there
-    #[command(subcommand)]
-    pub verb: Option<IndexVerb>,
-    /// What to build
-    #[command(flatten)]
-    pub build: IndexBuildArgs,
-}
-
-/// Verbs over an existing index.
-#[derive(Debug, Subcommand)]
-pub enum IndexVerb {
-    /// Add questions, or a language, without touching what is there
-    Add(IndexAddArgs),
-    /// Put the parts of a sharded build together
-    Merge(IndexMergeArgs),
-    /// Write the 8-bit copies that make searching fast, where an older index lacks them
-    Sketch(IndexSketchArgs),
-    /// Build the graph that `xqg search --approximate` follows
-    Graph(IndexGraphArgs),
-    /// Write a smaller index: questions fused in for good, one matrix
-    Collapse(IndexCollapseArgs),
-    /// Write the fused vectors for numpy or FAISS
-    Export(IndexExportArgs),
-}
-
-/// `xqg index` itself. What clap requires is optional here only because a verb below negates it.
-#[derive(Debug, Args)]
-pub struct IndexBuildArgs {
-    /// The model: a folder, or a name that `xqg model get` knows; with --embeddings it is only
-    /// remembered, after its contract has been checked
-    #[arg(long, required_unless_present = "embeddings")]
-    pub model: Option<String>,
-    /// The passages: BEIR JSON lines with _id, title, text; .gz too; with --embeddings in the order
-    /// of its rows
-    #[arg(long, value_name = "FILE", required_unless_present = "embeddings")]
-    pub corpus: Option<PathBuf>,
-    /// Take embeddings that exist already: a folder that `xqg encode --corpus` wrote, or a .npy (f32
-    /// or f16, rows x dim) or .fvecs file of any encoder
-    #[arg(long, value_name = "DIR|FILE", conflicts_with = "queries")]
-    pub embeddings: Option<PathBuf>,
-    /// The docids of a .npy or .fvecs file, one a line [default: row numbers from 0]
-    #[arg(long, value_name = "FILE", requires = "embeddings")]
-    pub ids: Option<PathBuf>,
-    /// The questions attached to them: JSON lines with docid, lang, text, in any order; .gz too
-    #[arg(long, value_name = "FILE")]
-    pub queries: Option<PathBuf>,
-    /// The index folder to write
-    #[arg(long, value_name = "INDEX", required = true)]
-    pub out: Option<PathBuf>,
-    /// How numbers lie on disk
-    #[arg(long, value_enum, default_value = "f32")]
-    pub dtype: IndexDtypeArg,
-    /// Which side of the encoder questions go through
-    #[arg(long, value_enum, default_value = "query")]
-    pub questions_as: SideArg,
-    /// Build every N-th unit, beginning with the I-th [default: the Slurm array task, else 1/1]
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<ShardArg>,
-    /// Passages in a work unit: what is lost at most when the build is killed [default: 2048, or
-    /// 8192 for a passages file above 256 MiB]
-    #[arg(long, value_parser = positive)]
-    pub unit_rows: Option<usize>,
-    /// Leave out lines that cannot be used; they are counted and listed
-    #[arg(long)]
-    pub skip_bad: bool,
-    /// Replace the index at --out when the new one is complete; throw away unfinished work of
-    /// other inputs
-    #[arg(long)]
-    pub force: bool,
-    /// Which encoder
-    #[command(flatten)]
-    pub encoder: EncoderArgs,
-}
-
-/// `xqg index add`.
-#[derive(Debug, Args)]
-pub struct IndexAddArgs {
-    /// The index folder
-    #[arg(long, value_name = "INDEX")]
-    pub index: PathBuf,
-    /// The questions to add: JSON lines with docid, lang, text; .gz too
-    #[arg(long, value_name = "FILE")]
-    pub queries: PathBuf,
-    /// Which side of the encoder questions go through
-    #[arg(long, value_enum, default_value = "query")]
-    pub questions_as: SideArg,
-    /// The model, where it is no longer at the place that the index remembers
-    #[arg(long)]
-    pub model: Option<String>,
-    /// Leave out lines that cannot be used; they are counted and listed
-    #[arg(long)]
-    pub skip_bad: bool,
-    /// Throw away an unfinished addition of another file
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// `xqg index merge`.
-#[derive(Debug, Args)]
-pub struct IndexMergeArgs {
-    /// The index folder to write
-    #[arg(long, value_name = "INDEX")]
-    pub out: PathBuf,
-    /// The folders that were built with --shard 1/N to N/N
-    #[arg(required = true, value_name = "PART")]
-    pub parts: Vec<PathBuf>,
-    /// Replace the index at --out
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// `xqg index sketch`.
-#[derive(Debug, Args)]
-pub struct IndexSketchArgs {
-    /// The index folder
-    #[arg(value_name = "INDEX")]
-    pub index: PathBuf,
-}
-
-/// Sum or mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReduceArg {
-    /// The sum of the questions' embeddings, as the paper's code has it
-    Sum,
-    /// Their mean
-    Mean,
-}
-
-/// Yes, no, or as the model does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AutoArg {
-    /// Yes when the model normalises
-    Auto,
-    /// Always
-    Yes,
-    /// Never
-    No,
 }
 
 /// `xqg search`.
@@ -491,34 +265,6 @@ pub struct SearchArgs {
     /// How to fuse
     #[command(flatten)]
     pub fusion: FusionArgs,
-}
-
-/// How passages and questions are fused.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Fusion")]
-pub struct FusionArgs {
-    /// The formula's alpha, 0 to 1
-    #[arg(long, value_parser = fraction)]
-    pub alpha: Option<f32>,
-    /// The part of the fused weight that belongs to the questions, 0 to 1 [default: 0.4 where the
-    /// index has questions]
-    #[arg(long, value_parser = fraction)]
-    pub share: Option<f32>,
-    /// All shares from A to B in steps of STEP, in one pass; one run each, named RUN.share-S
-    #[arg(long, value_name = "A:B:STEP")]
-    pub sweep: Option<SweepArg>,
-    /// Sum or mean of a passage's questions
-    #[arg(long, value_enum, default_value = "mean")]
-    pub reduce: ReduceArg,
-    /// Whether fused embeddings are scaled to length one
-    #[arg(long, value_enum, default_value = "auto")]
-    pub renormalize: AutoArg,
-    /// Weights of single languages, such as te=1,ja=0; the others weigh 1
-    #[arg(long, value_name = "LANG=W,…", value_delimiter = ',')]
-    pub lang_weights: Vec<LangWeightArg>,
-    /// Use only the questions in the query's own language
-    #[arg(long)]
-    pub lang_match: bool,
 }
 
 /// What happens to questions without a proper ranking.

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod encoding;
+mod fusing;
 mod mining;
 mod output;
 mod progress;

@@ -5,31 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{LangWeightArg, fraction, positive};
-use super::{AutoArg, ReduceArg};
-
-/// One setting of the fusion, the same for every query.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Fusion")]
-#[command(group = clap::ArgGroup::new("one-weight").args(["alpha", "share"]))]
-pub struct FusedArgs {
-    /// The formula's alpha, 0 to 1
-    #[arg(long, value_parser = fraction)]
-    pub alpha: Option<f32>,
-    /// The part of the fused weight that belongs to the questions, 0 to 1 [default: 0.4 where the
-    /// index has questions]
-    #[arg(long, value_parser = fraction)]
-    pub share: Option<f32>,
-    /// Sum or mean of a passage's questions
-    #[arg(long, value_enum, default_value = "mean")]
-    pub reduce: ReduceArg,
-    /// Whether fused embeddings are scaled to length one
-    #[arg(long, value_enum, default_value = "auto")]
-    pub renormalize: AutoArg,
-    /// Weights of single languages, such as te=1,ja=0; the others weigh 1
-    #[arg(long, value_name = "LANG=W,…", value_delimiter = ',')]
-    pub lang_weights: Vec<LangWeightArg>,
-}
+use super::encoder::IndexDtypeArg;
+use super::fusion::FusedArgs;
+use super::values::positive;
 
 /// `xqg index graph`.
 #[derive(Debug, Args)]
@@ -90,17 +68,6 @@ pub struct ApproximateArgs {
     pub effort: Option<usize>,
 }
 
-/// How the numbers of a collapsed index lie on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StoredArg {
-    /// Four bytes a number, exact
-    F32,
-    /// Two bytes a number, about three digits
-    F16,
-    /// One byte a number, with a scale for each passage
-    Int8,
-}
-
 /// `xqg index collapse`.
 #[derive(Debug, Args)]
 #[command(
@@ -121,7 +88,7 @@ pub struct IndexCollapseArgs {
     pub out: PathBuf,
     /// How numbers lie on disk
     #[arg(long, value_enum, default_value = "f16")]
-    pub dtype: StoredArg,
+    pub dtype: IndexDtypeArg,
     /// Leave out the passages' texts: hits then show docids only
     #[arg(long)]
     pub no_texts: bool,

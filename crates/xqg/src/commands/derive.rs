@@ -1,17 +1,14 @@
-//! `xqg index collapse` and `xqg index export`, and what all verbs share that fuse an index once.
+//! `xqg index collapse` and `xqg index export`.
 
 use anyhow::Result;
-use xqg_data::npy::Dtype;
-use xqg_index::collapse::{CollapseOptions, refuse_collapsed};
+use xqg_index::collapse::CollapseOptions;
 use xqg_index::export::Format;
-use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
-use xqg_index::fused::{FusedRows, Fusion};
+use xqg_index::fused::FusedRows;
 use xqg_index::index::Index;
 
-use crate::args::{
-    AutoArg, FormatArg, FusedArgs, IndexCollapseArgs, IndexExportArgs, ReduceArg, StoredArg,
-};
-use crate::encoding::observe;
+use crate::args::{FormatArg, IndexCollapseArgs, IndexExportArgs};
+use crate::encoding::{self, observe};
+use crate::fusing;
 use crate::output;
 use crate::progress::Display;
 
@@ -19,12 +16,8 @@ use crate::progress::Display;
 pub fn collapse(args: &IndexCollapseArgs) -> Result<()> {
     let index = Index::open(&args.index)?;
     let options = CollapseOptions {
-        fusion: fusion(&index, &args.fused)?,
-        dtype: match args.dtype {
-            StoredArg::F32 => Dtype::F32,
-            StoredArg::F16 => Dtype::F16,
-            StoredArg::Int8 => Dtype::Int8,
-        },
+        fusion: fusing::setting(&index, &args.fused)?,
+        dtype: encoding::index_dtype(args.dtype),
         texts: !args.no_texts,
         force: args.force,
     };
@@ -42,7 +35,7 @@ pub fn collapse(args: &IndexCollapseArgs) -> Result<()> {
 /// Writes the fused vectors for others.
 pub fn export(args: &IndexExportArgs) -> Result<()> {
     let index = Index::open(&args.index)?;
-    let fusion = fusion(&index, &args.fused)?;
+    let fusion = fusing::setting(&index, &args.fused)?;
     let fused = FusedRows::new(&index, &fusion)?;
     let format = match args.format {
         FormatArg::Npy => Format::Npy,
@@ -59,43 +52,4 @@ pub fn export(args: &IndexExportArgs) -> Result<()> {
         ids.display()
     ));
     Ok(())
-}
-
-/// The setting that words mean for an index.
-///
-/// # Errors
-/// When the index is collapsed and the words ask for another fusion than is in it.
-pub fn fusion(index: &Index, args: &FusedArgs) -> Result<Fusion> {
-    let asked = [args.alpha, args.share].into_iter().flatten().any(|w| w > 0.0);
-    if asked || !args.lang_weights.is_empty() {
-        let found = "another fusion asked for";
-        refuse_collapsed(index.folder(), &index.manifest, found)?;
-    }
-    let has_questions = !index.manifest.layers.is_empty();
-    let weight = match (args.alpha, args.share) {
-        (Some(alpha), _) => Weight::Alpha(alpha),
-        (None, Some(share)) => Weight::Share(share),
-        (None, None) if has_questions => Weight::Share(DEFAULT_SHARE),
-        (None, None) => Weight::Alpha(0.0),
-    };
-    let known = index.manifest.langs();
-    for lang in args.lang_weights.iter().filter(|w| !known.contains(&w.0)) {
-        output::warn(format_args!("--lang-weights: the index has no questions in {}", lang.0));
-    }
-    Ok(Fusion {
-        weight,
-        reduce: match args.reduce {
-            ReduceArg::Sum => Reduce::Sum,
-            ReduceArg::Mean => Reduce::Mean,
-        },
-        renormalize: match args.renormalize {
-            AutoArg::Auto => index.manifest.plan.contract.normalize,
-            AutoArg::Yes => true,
-            AutoArg::No => false,
-        },
-        langs: LangWeights {
-            weights: args.lang_weights.iter().map(|w| (w.0, w.1)).collect(),
-            match_query: false,
-        },
-    })
 }

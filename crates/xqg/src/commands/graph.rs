@@ -9,8 +9,8 @@ use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions};
 
 use crate::args::IndexGraphArgs;
-use crate::commands::derive::fusion;
 use crate::encoding::observe;
+use crate::fusing;
 use crate::output;
 use crate::progress::Display;
 
@@ -21,7 +21,7 @@ const CHECKPOINT_ROWS: usize = 200_000;
 pub fn build(args: &IndexGraphArgs) -> Result<()> {
     let index = Index::open(&args.index)?;
     let options = GraphOptions {
-        fusion: fusion(&index, &args.fused)?,
+        fusion: fusing::setting(&index, &args.fused)?,
         shape: Shape { neighbours: args.neighbours, beam: args.build_effort },
         effort: args.effort,
         checkpoint_rows: args.checkpoint_rows.unwrap_or(CHECKPOINT_ROWS.max(index.len() / 8)),

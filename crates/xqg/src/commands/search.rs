@@ -10,14 +10,15 @@ use xqg_data::lang::Lang;
 use xqg_data::query::{Query, read_queries};
 use xqg_data::run::Run;
 use xqg_index::collapse::refuse_collapsed;
-use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
+use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Weight};
 use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions, search_rows};
 
-use crate::args::{AutoArg, FusionArgs, ReduceArg, SearchArgs, Usage};
+use crate::args::{FusionArgs, SearchArgs, Usage};
 use crate::commands::explain::{Asker, Explainer, Shown};
 use crate::commands::graph::Approximation;
 use crate::encoding::{self, Opened, observe};
+use crate::fusing;
 use crate::output;
 use crate::progress::Display;
 
@@ -32,8 +33,7 @@ struct Asked {
 /// Runs the verb.
 pub fn run(args: &SearchArgs) -> Result<()> {
     let index = Index::open(&args.index)?;
-    let options = options(&index, args);
-    refuse_parts(&index, args, &options)?;
+    let options = options(&index, args)?;
     let outputs = outputs(args, &options)?;
     let by = &args.approximate;
     let graph = by.approximate.then(|| Approximation::open(&index, by.effort)).transpose()?;
@@ -59,59 +59,42 @@ pub fn run(args: &SearchArgs) -> Result<()> {
 }
 
 /// The search's options: the share is the user's, or the default where the index has questions.
-fn options(index: &Index, args: &SearchArgs) -> SearchOptions {
-    let fusion = &args.fusion;
+fn options(index: &Index, args: &SearchArgs) -> Result<SearchOptions> {
+    let words = &args.fusion;
     let shard = index.manifest.shard();
     if shard.of > 1 {
         output::warn(format_args!("this is part {} of {} of an index", shard.number, shard.of));
     }
-    let has_questions = !index.manifest.layers.is_empty();
-    let whole = index.manifest.collapsed.is_none();
-    if whole && !has_questions && [fusion.alpha, fusion.share].iter().flatten().any(|&w| w > 0.0) {
+    refuse_parts(index, words)?;
+    let one = fusing::setting(index, &words.fused)?;
+    if index.manifest.layers.is_empty() && one.weight.counts() {
         output::warn("the index has no questions: alpha and share change nothing but scores");
     }
-    SearchOptions {
-        k: args.k.unwrap_or(if args.text.is_some() { 5 } else { 100 }).min(index.len()),
-        weights: weights(fusion, has_questions),
-        reduce: match fusion.reduce {
-            ReduceArg::Sum => Reduce::Sum,
-            ReduceArg::Mean => Reduce::Mean,
-        },
-        renormalize: match fusion.renormalize {
-            AutoArg::Auto => index.manifest.plan.contract.normalize,
-            AutoArg::Yes => true,
-            AutoArg::No => false,
-        },
-        langs: LangWeights {
-            weights: fusion.lang_weights.iter().map(|w| (w.0, w.1)).collect(),
-            match_query: fusion.lang_match,
-        },
+    let weights = match &words.sweep {
+        Some(sweep) => sweep.0.iter().map(|&s| Weight::Share(s)).collect(),
+        None => vec![one.weight],
+    };
+    if words.sweep.is_none() && fusing::is_default(index, &words.fused) {
+        output::note(format_args!("questions have the default share of {DEFAULT_SHARE}"));
     }
+    Ok(SearchOptions {
+        k: args.k.unwrap_or(if args.text.is_some() { 5 } else { 100 }).min(index.len()),
+        weights,
+        reduce: one.reduce,
+        renormalize: one.renormalize,
+        langs: LangWeights { match_query: words.lang_match, ..one.langs },
+    })
 }
 
-/// A collapsed index holds no parts to weigh.
-fn refuse_parts(index: &Index, args: &SearchArgs, options: &SearchOptions) -> Result<()> {
-    let fusion = &args.fusion;
-    if options.weights.iter().any(|w| w.counts()) {
+/// A collapsed index holds no parts to weigh; what both verbs may say, `fusing` refuses.
+fn refuse_parts(index: &Index, words: &FusionArgs) -> Result<()> {
+    if words.sweep.as_ref().is_some_and(|sweep| sweep.0.iter().any(|&s| s > 0.0)) {
         refuse_collapsed(index.folder(), &index.manifest, "a share or alpha above 0")?;
     }
-    if fusion.lang_match || !fusion.lang_weights.is_empty() {
+    if words.lang_match {
         refuse_collapsed(index.folder(), &index.manifest, "weights of languages")?;
     }
     Ok(())
-}
-
-fn weights(fusion: &FusionArgs, has_questions: bool) -> Vec<Weight> {
-    match (&fusion.sweep, fusion.alpha, fusion.share) {
-        (Some(sweep), _, _) => sweep.0.iter().map(|&s| Weight::Share(s)).collect(),
-        (None, Some(alpha), _) => vec![Weight::Alpha(alpha)],
-        (None, None, Some(share)) => vec![Weight::Share(share)],
-        (None, None, None) if has_questions => {
-            output::note(format_args!("questions have the default share of {DEFAULT_SHARE}"));
-            vec![Weight::Share(DEFAULT_SHARE)]
-        }
-        (None, None, None) => vec![Weight::Alpha(0.0)],
-    }
 }
 
 /// The runs to write, checked before the long work begins.
@@ -194,13 +177,10 @@ fn ask_with_embeddings(index: &Index, path: &Path, args: &SearchArgs) -> Result<
 
 /// Says where a setting of languages cannot do what it says.
 fn warn_about_langs(index: &Index, args: &SearchArgs, queries: &[Query]) -> Result<()> {
-    let known = index.manifest.langs();
-    for weight in args.fusion.lang_weights.iter().filter(|w| !known.contains(&w.0)) {
-        output::warn(format_args!("--lang-weights: the index has no questions in {}", weight.0));
-    }
     if !args.fusion.lang_match {
         return Ok(());
     }
+    let known = index.manifest.langs();
     if args.text.is_some() && args.lang.is_none() {
         bail!(Usage("--lang-match: expected --lang beside --text, found none".into()));
     }

@@ -1,0 +1,139 @@
+//! The words of `xqg index`: building an index, and adding to one that is there.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::derived::{IndexCollapseArgs, IndexExportArgs, IndexGraphArgs};
+use super::encoder::{EncoderArgs, IndexDtypeArg, SideArg};
+use super::values::{ShardArg, positive};
+
+/// `xqg index`, with or without a verb of its own.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    after_help = "Examples:\n  xqg index --model multilingual-e5-small --corpus corpus.jsonl \
+--queries generated.jsonl --out INDEX\n  xqg index add --index INDEX --queries more.jsonl\n  \
+xqg index --embeddings vectors.npy --ids ids.txt --out INDEX\n\n\
+A killed build goes on where it was when the same command is given again. The index appears at \
+--out when it is complete."
+)]
+pub struct IndexArgs {
+    /// What to do with an index that is there
+    #[command(subcommand)]
+    pub verb: Option<IndexVerb>,
+    /// What to build
+    #[command(flatten)]
+    pub build: IndexBuildArgs,
+}
+
+/// Verbs over an existing index.
+#[derive(Debug, Subcommand)]
+pub enum IndexVerb {
+    /// Add questions, or a language, without touching what is there
+    Add(IndexAddArgs),
+    /// Put the parts of a sharded build together
+    Merge(IndexMergeArgs),
+    /// Write the 8-bit copies that make searching fast, where an older index lacks them
+    Sketch(IndexSketchArgs),
+    /// Build the graph that `xqg search --approximate` follows
+    Graph(IndexGraphArgs),
+    /// Write a smaller index: questions fused in for good, one matrix
+    Collapse(IndexCollapseArgs),
+    /// Write the fused vectors for numpy or FAISS
+    Export(IndexExportArgs),
+}
+
+/// `xqg index` itself. What clap requires is optional here only because a verb below negates it.
+#[derive(Debug, Args)]
+pub struct IndexBuildArgs {
+    /// The model: a folder, or a name that `xqg model get` knows; with --embeddings it is only
+    /// remembered, after its contract has been checked
+    #[arg(long, required_unless_present = "embeddings")]
+    pub model: Option<String>,
+    /// The passages: BEIR JSON lines with _id, title, text; .gz too; with --embeddings in the order
+    /// of its rows
+    #[arg(long, value_name = "FILE", required_unless_present = "embeddings")]
+    pub corpus: Option<PathBuf>,
+    /// Take embeddings that exist already: a folder that `xqg encode --corpus` wrote, or a .npy (f32
+    /// or f16, rows x dim) or .fvecs file of any encoder
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "queries")]
+    pub embeddings: Option<PathBuf>,
+    /// The docids of a .npy or .fvecs file, one a line [default: row numbers from 0]
+    #[arg(long, value_name = "FILE", requires = "embeddings")]
+    pub ids: Option<PathBuf>,
+    /// The questions attached to them: JSON lines with docid, lang, text, in any order; .gz too
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    /// The index folder to write
+    #[arg(long, value_name = "INDEX", required = true)]
+    pub out: Option<PathBuf>,
+    /// How numbers lie on disk
+    #[arg(long, value_enum, default_value = "f32")]
+    pub dtype: IndexDtypeArg,
+    /// Which side of the encoder questions go through
+    #[arg(long, value_enum, default_value = "query")]
+    pub questions_as: SideArg,
+    /// Build every N-th unit, beginning with the I-th [default: the Slurm array task, else 1/1]
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<ShardArg>,
+    /// Passages in a work unit: what is lost at most when the build is killed [default: 2048, or
+    /// 8192 for a passages file above 256 MiB]
+    #[arg(long, value_parser = positive)]
+    pub unit_rows: Option<usize>,
+    /// Leave out lines that cannot be used; they are counted and listed
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Replace the index at --out when the new one is complete; throw away unfinished work of
+    /// other inputs
+    #[arg(long)]
+    pub force: bool,
+    /// Which encoder
+    #[command(flatten)]
+    pub encoder: EncoderArgs,
+}
+
+/// `xqg index add`.
+#[derive(Debug, Args)]
+pub struct IndexAddArgs {
+    /// The index folder
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// The questions to add: JSON lines with docid, lang, text; .gz too
+    #[arg(long, value_name = "FILE")]
+    pub queries: PathBuf,
+    /// Which side of the encoder questions go through
+    #[arg(long, value_enum, default_value = "query")]
+    pub questions_as: SideArg,
+    /// The model, where it is no longer at the place that the index remembers
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Leave out lines that cannot be used; they are counted and listed
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Throw away an unfinished addition of another file
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `xqg index merge`.
+#[derive(Debug, Args)]
+pub struct IndexMergeArgs {
+    /// The index folder to write
+    #[arg(long, value_name = "INDEX")]
+    pub out: PathBuf,
+    /// The folders that were built with --shard 1/N to N/N
+    #[arg(required = true, value_name = "PART")]
+    pub parts: Vec<PathBuf>,
+    /// Replace the index at --out
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `xqg index sketch`.
+#[derive(Debug, Args)]
+pub struct IndexSketchArgs {
+    /// The index folder
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+}
