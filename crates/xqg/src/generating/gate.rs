@@ -154,7 +154,7 @@ fn is_loop(text: &str) -> bool {
         false
     };
     let spread = chars.len() >= 24 && 2 * groups(text, 3).len() < chars.len() - 2;
-    spread || (1..=chars.len() / 3).any(repeated)
+    spread || (1..=chars.len().div_ceil(3)).any(repeated)
 }
 
 #[cfg(test)]
