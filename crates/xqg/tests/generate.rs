@@ -236,11 +236,16 @@ fn generate_and_filter_in_one_go() {
 fn what_is_refused() {
     let space = space();
     let generate = "xqg generate --corpus corpus.jsonl";
+    // No generator of the project is for the tiny encoder.
+    let index = "xqg index --generate --model e5like --corpus corpus.jsonl";
     for (line, word) in [
         (format!("{generate} --model bank: --langs te --out n"), "expected a file of questions"),
         (format!("{generate} --model bank:log.jsonl --langs te --out n"), "expected --encoder DIR"),
         (format!("{generate} --model bank:log.jsonl --langs xx --out n"), "ISO 639 language code"),
-        (format!("{generate} --langs te --out n"), "expected a generator, found none named"),
+        (format!("{index} --langs te --out n"), "expected a generator, found none named"),
+        (format!("{index} --langs te --out n --shard 1/2"), "expected a build on one machine"),
+        (format!("{index} --out n"), "--langs"),
+        (format!("{index} --langs te --out n --queries log.jsonl"), "cannot be used with"),
         (format!("{generate} --langs te --out n --greedy --top-k 3"), "cannot be used with"),
         ("xqg filter --questions log.jsonl --out n --keep 0.5".into(), "--round-trip"),
     ] {
