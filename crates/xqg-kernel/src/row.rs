@@ -54,6 +54,32 @@ pub fn norm_rows(isa: Isa, data: &mut [f32], stride: usize, norm: &Norm) {
     by_set!(isa, fits, norm(data, stride, norm), ops::norm_rows(data, stride, norm));
 }
 
+/// Root-mean-square norm of rows that lie `stride` apart; see [`ops::rms_rows`].
+pub fn rms_rows(isa: Isa, data: &mut [f32], stride: usize, weight: &[f32], eps: f32) {
+    assert!(weight.len() <= stride, "a norm no longer than its rows");
+    let fits = weight.len().is_multiple_of(WIDEST);
+    by_set!(isa, fits, rms(data, stride, weight, eps), ops::rms_rows(data, stride, weight, eps));
+}
+
+/// The greatest number of a row; see [`ops::greatest`].
+pub fn greatest(isa: Isa, row: &[f32]) -> f32 {
+    let fits = row.len().is_multiple_of(WIDEST);
+    by_set!(isa, fits, greatest(row), ops::greatest(row))
+}
+
+/// The sum of `exp(x - shift)`; see [`ops::sum_exp`].
+pub fn sum_exp(isa: Isa, row: &[f32], shift: f32) -> f32 {
+    let fits = row.len().is_multiple_of(WIDEST);
+    by_set!(isa, fits, sum_exp(row, shift), ops::sum_exp(row, shift))
+}
+
+/// `gelu_tanh(x) · gate` in place of x; see [`ops::gate`].
+pub fn gate(isa: Isa, numbers: &mut [f32], gate: &[f32]) {
+    assert_eq!(numbers.len(), gate.len(), "a gate for each number");
+    let fits = numbers.len().is_multiple_of(WIDEST);
+    by_set!(isa, fits, gate(numbers, gate), ops::gate(numbers, gate));
+}
+
 /// Quantises rows of `k` numbers, `stride` apart, to whole levels from 0 to `steps + 1` (254 or 126
 /// steps): a scale and a zero for each row. Returns k rounded up to a multiple of 4; what is added
 /// multiplies zero weights.
@@ -112,6 +138,21 @@ mod tests {
                 norm_rows(isa, &mut ours, 48, &norm);
                 ops::norm_rows(&mut plain, 48, &norm);
                 prop_assert!(close(&ours, &plain, 1e-4), "{isa:?} norm");
+
+                let (mut ours, mut plain) = (values.clone(), values.clone());
+                rms_rows(isa, &mut ours, 48, &norm.weight, 1e-6);
+                ops::rms_rows(&mut plain, 48, &norm.weight, 1e-6);
+                prop_assert!(close(&ours, &plain, 1e-4), "{isa:?} rms");
+
+                let (mut ours, mut plain) = (values.clone(), values.clone());
+                gate(isa, &mut ours[..48], &values[48..]);
+                ops::gate(&mut plain[..48], &values[48..]);
+                prop_assert!(close(&ours, &plain, 1e-4), "{isa:?} gate");
+
+                let most = values.iter().copied().fold(f32::MIN, f32::max);
+                prop_assert_eq!(greatest(isa, &values), most);
+                let (ours, plain) = (sum_exp(isa, &values, most), ops::sum_exp(&values, most));
+                prop_assert!((ours - plain).abs() <= plain * 1e-5, "{isa:?} sum of exponentials");
 
                 let mut bytes = Quantised::default();
                 quantise_rows(isa, (2, 48), (&values, 48), steps, &mut bytes);

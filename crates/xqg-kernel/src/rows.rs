@@ -104,6 +104,83 @@ pub(crate) unsafe fn norm<L: Lanes>(row: &mut [f32], weight: &[f32], bias: &[f32
     }
 }
 
+/// Divides a row by its root mean square; see `ops::rms_rows`.
+///
+/// # Safety
+/// The instruction set is there; row and weight have one length, of whole registers.
+#[inline(always)]
+pub(crate) unsafe fn rms<L: Lanes>(row: &mut [f32], weight: &[f32], eps: f32) {
+    // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
+    unsafe {
+        let mut squares = L::splat(0.0);
+        for block in row.chunks_exact(L::N) {
+            let x = L::load(block.as_ptr());
+            squares = x.mul_add(x, squares);
+        }
+        let mean = squares.to_array()[..L::N].iter().sum::<f32>() / row.len() as f32;
+        let scale = L::splat(1.0 / (mean + eps).sqrt());
+        for (i, block) in row.chunks_exact_mut(L::N).enumerate() {
+            let w = L::load(weight.as_ptr().add(i * L::N));
+            L::load(block.as_ptr()).mul(scale).mul(w).store(block.as_mut_ptr());
+        }
+    }
+}
+
+/// The greatest number of a row; see `ops::greatest`.
+///
+/// # Safety
+/// The instruction set is there; the row holds whole registers.
+#[inline(always)]
+pub(crate) unsafe fn greatest<L: Lanes>(row: &[f32]) -> f32 {
+    // SAFETY: blocks have `N` numbers; the caller vouches for the instruction set.
+    unsafe {
+        let mut found = L::splat(f32::MIN);
+        for block in row.chunks_exact(L::N) {
+            found = found.max(L::load(block.as_ptr()));
+        }
+        found.to_array()[..L::N].iter().fold(f32::MIN, |m, &x| m.max(x))
+    }
+}
+
+/// The sum of `exp(x - shift)`; see `ops::sum_exp`.
+///
+/// # Safety
+/// The instruction set is there; the row holds whole registers.
+#[inline(always)]
+pub(crate) unsafe fn sum_exp<L: Lanes>(row: &[f32], shift: f32) -> f32 {
+    // SAFETY: blocks have `N` numbers; the caller vouches for the instruction set.
+    unsafe {
+        let (shift, mut total) = (L::splat(shift), L::splat(0.0));
+        for block in row.chunks_exact(L::N) {
+            total = total.add(exp(L::load(block.as_ptr()).sub(shift)));
+        }
+        total.to_array()[..L::N].iter().sum()
+    }
+}
+
+/// `gelu_tanh(x) · gate` of whole registers, in place of x; see `ops::gate`.
+///
+/// # Safety
+/// The instruction set is there; both have one length, of whole registers.
+#[inline(always)]
+pub(crate) unsafe fn gate<L: Lanes>(numbers: &mut [f32], gate: &[f32]) {
+    for (i, block) in numbers.chunks_exact_mut(L::N).enumerate() {
+        // SAFETY: a block has `N` numbers; the caller vouches for lengths and instruction set.
+        unsafe {
+            let x = L::load(block.as_ptr());
+            let one = L::splat(1.0);
+            let cube = x.mul(x).mul(L::splat(0.044_715)).mul_add(x, x);
+            let y = cube.mul(L::splat(1.595_769));
+            // σ(y) = (y < 0 ? e : 1) / (1 + e) with e = exp(-|y|).
+            let e = exp(y.abs().mul(L::splat(-1.0)));
+            let below = one.sub(one.zero_below(y, L::splat(0.0)));
+            let above = one.sub(below);
+            let sigmoid = below.mul_add(e, above).div(one.add(e));
+            x.mul(sigmoid).mul(L::load(gate.as_ptr().add(i * L::N))).store(block.as_mut_ptr());
+        }
+    }
+}
+
 /// Quantises a row; returns scale and zero. See `ops::quantise_row`.
 ///
 /// # Safety
@@ -172,6 +249,48 @@ macro_rules! entry_points {
                 // SAFETY: passed on.
                 unsafe { rows::norm::<$register>(row, &norm.weight, &norm.bias, norm.eps) }
             }
+        }
+
+        /// Root-mean-square norm of rows that lie `stride` apart.
+        ///
+        /// # Safety
+        /// The set is there; the weight holds whole registers and is no longer than a stride.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn rms(data: &mut [f32], stride: usize, weight: &[f32], eps: f32) {
+            for row in data.chunks_exact_mut(stride) {
+                // SAFETY: passed on.
+                unsafe { rows::rms::<$register>(&mut row[..weight.len()], weight, eps) }
+            }
+        }
+
+        /// The greatest number of a row.
+        ///
+        /// # Safety
+        /// The set is there; the row holds whole registers.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn greatest(row: &[f32]) -> f32 {
+            // SAFETY: passed on.
+            unsafe { rows::greatest::<$register>(row) }
+        }
+
+        /// The sum of `exp(x - shift)`.
+        ///
+        /// # Safety
+        /// The set is there; the row holds whole registers.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn sum_exp(row: &[f32], shift: f32) -> f32 {
+            // SAFETY: passed on.
+            unsafe { rows::sum_exp::<$register>(row, shift) }
+        }
+
+        /// `gelu_tanh(x) · gate` in place of x.
+        ///
+        /// # Safety
+        /// The set is there; both have one length, of whole registers.
+        #[target_feature(enable = $features)]
+        pub(crate) unsafe fn gate(numbers: &mut [f32], gate: &[f32]) {
+            // SAFETY: passed on.
+            unsafe { rows::gate::<$register>(numbers, gate) }
         }
 
         /// Quantises one row; returns scale and zero.

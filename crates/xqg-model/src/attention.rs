@@ -158,7 +158,7 @@ impl Heads {
 }
 
 /// Panels of keys, each `d x panel`: the keys of `panel` tokens side by side, zeros after the last.
-fn pack_keys(
+pub fn pack_keys(
     qkv: &[f32],
     column: usize,
     stride: usize,
@@ -177,7 +177,7 @@ fn pack_keys(
 }
 
 /// Panels of values, each `n x panel`, zeros after the head's last column.
-fn pack_values(
+pub fn pack_values(
     qkv: &[f32],
     column: usize,
     stride: usize,

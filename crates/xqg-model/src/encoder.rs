@@ -68,6 +68,21 @@ pub struct Encoded {
     pub truncated: usize,
 }
 
+/// What one pass over a passage gives.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    /// Token states, in rows that lie `stride` apart.
+    pub states: Vec<f32>,
+    /// Numbers between the beginnings of two rows.
+    pub stride: usize,
+    /// The number of tokens.
+    pub count: usize,
+    /// Whether the text was cut.
+    pub truncated: bool,
+    /// The embedding; empty where the reader makes none.
+    pub embedding: Vec<f32>,
+}
+
 /// Some texts of a batch and the place of their vectors.
 struct Part<'a> {
     /// The first one's place in the batch.
@@ -188,6 +203,37 @@ impl Encoder {
         })
     }
 
+    /// Length of a token state.
+    pub(crate) fn hidden(&self) -> usize {
+        self.network.config().hidden_size
+    }
+
+    /// Reads one passage, `index` in its batch, with a team of threads: its token states after the
+    /// last layer, and from the same pass its embedding.
+    ///
+    /// # Errors
+    /// When the tokenizer does not fit the network.
+    pub(crate) fn read_passage(
+        &self,
+        index: usize,
+        text: &str,
+        team: usize,
+    ) -> Result<Reading, ModelError> {
+        let (prefix, max_tokens) = self.side(Side::Passage);
+        let tokens = self.tokenizer.encode_one(prefix, text, max_tokens);
+        let tokens = self.checked(index, tokens)?;
+        let mut scratch = self.take_scratch();
+        scratch.share_between(team);
+        let ids = std::iter::once(tokens.ids.as_slice());
+        let (states, lengths) = self.network.forward(ids, &mut scratch);
+        let mut embedding = vec![0.0; self.dim()];
+        self.embed(states, lengths, &mut embedding);
+        let (stride, count) = (states.stride, lengths[0]);
+        let states = states.data.to_vec();
+        self.spare.lock().expect("no panic while locked").push(scratch);
+        Ok(Reading { states, stride, count, truncated: tokens.truncated, embedding })
+    }
+
     /// Prefix and greatest length of a side.
     fn side(&self, side: Side) -> (&str, usize) {
         match side {
@@ -230,10 +276,15 @@ impl Encoder {
     fn encode_group(&self, group: &[Tokens], scratch: &mut Scratch, out: &mut [f32]) {
         let texts = group.iter().map(|t| t.ids.as_slice());
         let (states, lengths) = self.network.forward(texts, scratch);
+        self.embed(states, lengths, out);
+    }
+
+    /// Writes the embeddings of texts from their token states.
+    fn embed(&self, states: States, lengths: &[usize], out: &mut [f32]) {
         if self.dense.is_empty() {
             self.pool(states, lengths, out);
         } else {
-            let mut pooled = vec![0.0; group.len() * self.network.config().hidden_size];
+            let mut pooled = vec![0.0; lengths.len() * self.network.config().hidden_size];
             self.pool(states, lengths, &mut pooled);
             let last = self.dense.iter().fold(pooled, |x, dense| dense.apply(&x));
             out.copy_from_slice(&last);

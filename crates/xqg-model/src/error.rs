@@ -76,4 +76,45 @@ pub enum ModelError {
         /// What this one gave.
         found: String,
     },
+    /// Another artefact's contract or file; its message says all.
+    #[error(transparent)]
+    Data(#[from] xqg_data::error::DataError),
+    /// A shared-encoder generator without the encoder whose states it reads.
+    #[error(
+        "opening {path}: expected the encoder that the generator reads with, found none\n\
+         hint: it was made for {model}; name that model's folder"
+    )]
+    NoEncoder {
+        /// The generator's folder.
+        path: PathBuf,
+        /// The encoder's name.
+        model: String,
+    },
+    /// A language that the generator does not write.
+    #[error("writing questions: expected languages among {expected}, found {found}")]
+    Language {
+        /// The languages that it writes.
+        expected: String,
+        /// The one asked for.
+        found: String,
+    },
+    /// A way of decoding that makes no sense.
+    #[error("writing questions: {what}: expected {expected}, found {found}")]
+    Decoding {
+        /// The setting.
+        what: &'static str,
+        /// What makes sense.
+        expected: String,
+        /// What was asked for.
+        found: String,
+    },
+    /// A generator that reads with an encoder of its own was asked for the retriever's embeddings.
+    #[error(
+        "encoding passages by a generator: expected a shared-encoder generator, found {found}\n\
+         hint: encode the passages with the retriever, and write questions apart"
+    )]
+    OwnEncoder {
+        /// The kind of generator.
+        found: &'static str,
+    },
 }

@@ -216,6 +216,89 @@ impl Linear {
     }
 }
 
+/// Some columns of a product.
+pub(crate) struct Block<'a> {
+    /// The first one.
+    pub first: usize,
+    /// How many of them are the layer's; the rest fills the last panel up.
+    pub columns: usize,
+    /// Rows, `stride` apart.
+    pub data: &'a mut [f32],
+    /// Numbers between the beginnings of two rows.
+    pub stride: usize,
+}
+
+impl Linear {
+    /// Length of a result row.
+    pub fn output(&self) -> usize {
+        self.output
+    }
+
+    /// `x · Wᵀ + b` in blocks of about `width` columns, each of which `each` sees once and in order:
+    /// for layers whose whole result would not fit the cache.
+    pub fn apply_blocks(
+        &self,
+        (rows, x): (usize, Rows),
+        width: usize,
+        worker: &mut Worker,
+        out: &mut Vec<f32>,
+        mut each: impl FnMut(Block),
+    ) {
+        let width = width.next_multiple_of(self.isa.panel());
+        let mut k4 = 0;
+        if let Weights::Int8(w) = &self.weights {
+            let (k, from) = (self.input, (x.data, x.stride));
+            k4 = quantise_rows(self.isa, (rows, k), from, w.steps, &mut worker.quantised);
+        }
+        for first in (0..self.output).step_by(width) {
+            let stride = width.min(self.stride() - first);
+            if out.len() < rows * stride {
+                out.resize(rows * stride, 0.0);
+            }
+            self.block((rows, x, k4), (first, stride), out, worker);
+            let columns = stride.min(self.output - first);
+            each(Block { first, columns, data: &mut out[..rows * stride], stride });
+        }
+    }
+
+    /// Columns `first..first + n`, whole panels, of rows that are already quantised where they must.
+    fn block(
+        &self,
+        (rows, x, k4): (usize, Rows, usize),
+        (first, n): (usize, usize),
+        out: &mut [f32],
+        worker: &Worker,
+    ) {
+        let (k, isa, team) = (self.input, self.isa, worker.team);
+        let bias = Some(&self.bias[first..first + n]);
+        match &self.weights {
+            Weights::F32(panels) => {
+                let panels = &panels[first * k..(first + n) * k];
+                let (a, a_stride) = (x.data, x.stride);
+                let operands = Operands { a, a_stride, k, panels, bias, residual: None };
+                product_f32(isa, rows, operands, (out, n), team);
+            }
+            Weights::Int8(w) => {
+                let panels = Int8Panels {
+                    values: &w.values[first * k4..(first + n) * k4],
+                    scales: &w.scales[first..first + n],
+                    sums: &w.sums[first..first + n],
+                };
+                let rest =
+                    Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias, residual: None };
+                let factors = (&worker.quantised, &panels);
+                product_int8(isa, (rows, k4), factors, rest, (out, n), team);
+            }
+            Weights::Plain(weight) => {
+                let shape = Shape { m: rows, n, k };
+                let weight = View::new(&weight[first * k..], k);
+                matmul_transposed(shape, View::new(x.data, x.stride), weight, out, n);
+                add_rows(&mut out[..rows * n], &self.bias[first..first + n], None);
+            }
+        }
+    }
+}
+
 /// Panels of `panel` columns, each `input x panel`; columns beyond the last are zeros.
 fn pack(weight: &[f32], output: usize, input: usize, panel: usize) -> Vec<f32> {
     let mut packed = vec![0.0; output.next_multiple_of(panel) * input];

@@ -30,7 +30,7 @@ struct Layer {
 
 /// The word embeddings, most of a multilingual model's bytes.
 #[derive(Debug)]
-enum Words {
+pub(crate) enum Words {
     /// As published.
     F32(Buffer<f32>),
     /// Half the bytes, for the 8-bit arithmetic, beside whose rounding theirs does not show.
@@ -39,7 +39,7 @@ enum Words {
 
 impl Words {
     /// Copies one row.
-    fn read(&self, row: usize, out: &mut [f32]) {
+    pub fn read(&self, row: usize, out: &mut [f32]) {
         let place = row * out.len()..(row + 1) * out.len();
         match self {
             Self::F32(words) => out.copy_from_slice(&words[place]),

@@ -28,6 +28,7 @@ use self::spiece::Family;
 use self::tables::Tables;
 use self::unigram::UnigramTokenizer;
 use crate::error::ModelError;
+use crate::generator::pieces::Piece;
 
 /// Why a tokenizer refuses a text.
 pub type TokenizeError = tokenizers::Error;
@@ -188,6 +189,22 @@ impl Tokenizer {
 fn io_error(path: &Path, hint: &'static str) -> impl FnOnce(std::io::Error) -> ModelError {
     let path = path.to_path_buf();
     move |source| ModelError::Io { path, source, hint }
+}
+
+/// What the tokens of a folder's SentencePiece model stand for, by their ids; `None` where there is
+/// no such model.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub(crate) fn spiece_pieces(folder: &Path) -> Result<Option<Vec<Piece>>, ModelError> {
+    let Some((path, family)) = find_spiece(folder)? else { return Ok(None) };
+    let failed = io_error(&path, "the model cannot be used without it");
+    let pieces = spiece::pieces(&std::fs::read(&path).map_err(failed)?, family);
+    pieces.map(Some).ok_or_else(|| ModelError::Unexpected {
+        path,
+        expected: "a SentencePiece model".to_owned(),
+        found: "something else, or a damaged one".to_owned(),
+    })
 }
 
 /// The SentencePiece model in a folder and whose ids it means: by its name, and the kind of model

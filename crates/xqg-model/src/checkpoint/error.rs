@@ -95,6 +95,19 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// A list of token ids is stored as something else.
+    #[error(
+        "reading tensor `{name}` of {}: expected one axis of u32, found {found} or another shape",
+        path.display()
+    )]
+    NotWhole {
+        /// The tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The type of its elements.
+        found: String,
+    },
     /// The zip container of a torch file is damaged.
     #[error("reading torch checkpoint: {}: {source}", path.display())]
     Zip {

@@ -127,6 +127,52 @@ impl Checkpoint {
         }
     }
 
+    /// Reads a matrix as [`Checkpoint::tensor`] does, or one of 8-bit whole numbers with a scale for
+    /// each row beside it: `NAME.scale`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::tensor`].
+    pub(crate) fn matrix(
+        &self,
+        name: &str,
+        (rows, columns): (usize, usize),
+    ) -> Result<Vec<f32>, CheckpointError> {
+        let shape = [rows, columns];
+        let whole = self.tensors.get(name).filter(|t| t.element == Element::Other("i8"));
+        let Some(tensor) = whole.filter(|t| t.shape == shape) else {
+            return self.tensor(name, &shape);
+        };
+        let bytes = self.plain_bytes(tensor).filter(|b| b.len() == rows * columns);
+        let values: &[i8] = bytemuck::cast_slice(bytes.ok_or_else(|| self.missing(name))?);
+        let scales = self.tensor(&format!("{name}.scale"), &[rows])?;
+        let rows = values.chunks_exact(columns.max(1)).zip(scales);
+        Ok(rows.flat_map(|(row, scale)| row.iter().map(move |&v| f32::from(v) * scale)).collect())
+    }
+
+    /// Reads a list of u32.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such tensor, or it holds other elements or has other axes.
+    pub(crate) fn whole_numbers(&self, name: &str) -> Result<Vec<u32>, CheckpointError> {
+        let tensor = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        if tensor.element != Element::Other("u32") || tensor.shape.len() != 1 {
+            let (path, found) = (self.path(tensor.file), tensor.element.name().to_owned());
+            return Err(CheckpointError::NotWhole { name: name.to_owned(), path, found });
+        }
+        let bytes = self.plain_bytes(tensor).ok_or_else(|| self.missing(name))?;
+        Ok(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)).collect())
+    }
+
+    /// The bytes of a tensor whose elements follow each other.
+    fn plain_bytes(&self, tensor: &Tensor) -> Option<&[u8]> {
+        match &tensor.place {
+            Place::Plain(range) => self.bytes(tensor.file).get(range.clone()),
+            _ => None,
+        }
+    }
+
     /// A tensor of f32 where it lies in its file, unread and so unchecked for NaN: for callers that
     /// know the file. `None` where it lies otherwise, or has another shape.
     pub(crate) fn mapped(&self, name: &str, expected_shape: &[usize]) -> Option<Buffer<f32>> {

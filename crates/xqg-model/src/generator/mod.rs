@@ -6,6 +6,18 @@
 //! language, the sample's number and the seed, never on what is written beside it: random numbers
 //! are counted, not streamed, and the kernels give a row the same bits in any batch.
 
+mod attend;
+mod batch;
+mod beam;
+mod choose;
+mod core;
+mod decoder;
+mod output;
+pub(crate) mod pieces;
+mod shared;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +25,8 @@ use xqg_data::lang::Lang;
 use xqg_data::passage::Passage;
 use xqg_kernel::isa::Isa;
 
+use self::shared::Shared;
+use crate::config::read_json;
 use crate::encoder::{Encoded, Encoder};
 use crate::error::ModelError;
 use crate::linear::Precision;
@@ -111,7 +125,14 @@ pub const PROMPT_TOKENS: usize = 256;
 
 /// A model that writes questions.
 #[derive(Debug)]
-pub struct Generator {}
+pub struct Generator {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Shared(Box<Shared>),
+}
 
 impl Generator {
     /// Opens a generator's folder.
@@ -119,18 +140,28 @@ impl Generator {
     /// # Errors
     /// When a file is missing, damaged or of an unknown kind; when it reads the states of an encoder
     /// that is not the one in `options`.
-    pub fn open(folder: &Path, _options: &GeneratorOptions) -> Result<Self, ModelError> {
-        Err(ModelError::Unexpected {
-            path: folder.join("config.json"),
-            expected: "a kind of generator that is already read".to_owned(),
-            found: "one that is not yet".to_owned(),
-        })
+    pub fn open(folder: &Path, options: &GeneratorOptions) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        let config: serde_json::Value = read_json(&path)?;
+        let kind = match config["model_type"].as_str() {
+            Some("xqg-decoder") => Kind::Shared(Box::new(Shared::open(folder, options)?)),
+            other => {
+                return Err(ModelError::Unexpected {
+                    path,
+                    expected: "a generator of model_type xqg-decoder, t5 or mt5".to_owned(),
+                    found: other.unwrap_or("no model_type").to_owned(),
+                });
+            }
+        };
+        Ok(Self { kind })
     }
 
     /// The languages that it was made for; `None` where the model does not tell: T5 takes any
     /// language by its English name.
     pub fn languages(&self) -> Option<&[Lang]> {
-        None
+        match &self.kind {
+            Kind::Shared(shared) => Some(&shared.langs),
+        }
     }
 
     /// Questions about passages, one [`Written`] for each passage, in their order.
@@ -144,8 +175,9 @@ impl Generator {
         langs: &[Lang],
         how: &Decoding,
     ) -> Result<Vec<Written>, ModelError> {
-        let _ = (langs, how);
-        Ok(vec![Written::default(); passages.len()])
+        match &self.kind {
+            Kind::Shared(_) => Ok(self.encode_and_write(passages, langs, how)?.1),
+        }
     }
 
     /// The passages' embeddings and their questions by one pass of the encoder; for a shared-encoder
@@ -159,6 +191,16 @@ impl Generator {
         langs: &[Lang],
         how: &Decoding,
     ) -> Result<(Encoded, Vec<Written>), ModelError> {
-        Ok((Encoded::default(), self.write(passages, langs, how)?))
+        let Kind::Shared(shared) = &self.kind;
+        shared.core.check(langs, how)?;
+        let spoken = shared.spoken(langs)?;
+        let finished = shared.core.run(&**shared, passages, &spoken, how)?;
+        let encoded = Encoded {
+            vectors: finished.iter().flat_map(|f| &f.embedding).copied().collect(),
+            tokens: finished.iter().map(|f| f.tokens).sum(),
+            truncated: finished.iter().filter(|f| f.truncated).count(),
+        };
+        let written = finished.chunks(1).map(|jobs| shared.core.written(langs, jobs)).collect();
+        Ok((encoded, written))
     }
 }

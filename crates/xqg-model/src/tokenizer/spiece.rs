@@ -4,6 +4,7 @@
 use super::proto::{Field, fields};
 use super::settings::{Settings, Spiece, Words};
 use super::tables::Source;
+use crate::generator::pieces::{Piece as Shown, byte};
 
 /// How low an unknown character scores below the lowest piece (SentencePiece's `kUnkPenalty`).
 const UNKNOWN_PENALTY: f32 = 10.0;
@@ -60,6 +61,23 @@ pub fn read(file: &[u8], family: Family) -> Result<Source, [String; 2]> {
     }
     let source = model.source(family);
     source.ok_or_else(|| said("pieces for <unk>, </s> and, if any, all bytes", "fewer"))
+}
+
+/// What each id stands for in text; `None` where the file is no model.
+pub fn pieces(file: &[u8], family: Family) -> Option<Vec<Shown>> {
+    let model = Model::read(file)?;
+    let shown = |piece: &Piece| match piece.usage {
+        Use::Normal | Use::User => Shown::Text(piece.text.to_owned()),
+        Use::Byte => byte(piece.text).map_or(Shown::Special, Shown::Byte),
+        Use::Unknown | Use::Control | Use::Unused => Shown::Special,
+    };
+    let before = std::iter::repeat_n(Shown::Special, family.offset());
+    let mut all: Vec<Shown> = before.chain(model.pieces.iter().map(shown)).collect();
+    if family == Family::XlmR {
+        // fairseq's four come first, whatever the model's own first three are.
+        all.iter_mut().take(4).for_each(|piece| *piece = Shown::Special);
+    }
+    Some(all)
 }
 
 impl<'a> Model<'a> {

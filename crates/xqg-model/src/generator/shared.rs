@@ -1,0 +1,297 @@
+//! The shared-encoder generator: a decoder of a few layers over the token states of the retriever's
+//! own, frozen encoder. The language is the decoder's first token; the output layer is tied to the
+//! embedding of tokens, and each language has a list of the tokens that it may write.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use xqg_data::contract::EncoderContract;
+use xqg_data::error::DataError;
+use xqg_data::lang::Lang;
+use xqg_data::passage::Passage;
+use xqg_kernel::isa::Isa;
+use xqg_kernel::ops::{self, Activation};
+
+use super::GeneratorOptions;
+use super::attend::Shapes;
+use super::core::{Core, Reader, Spoken};
+use super::decoder::{Decoder, FeedForward, Layer, Norm, Positions};
+use super::output::Output;
+use super::pieces::Pieces;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::config::read_json;
+use crate::encoder::{Encoder, Reading};
+use crate::error::ModelError;
+use crate::linear::{Arithmetic, Linear};
+use crate::network::Words;
+
+/// `config.json` of a shared-encoder generator.
+#[derive(Debug, Clone, Deserialize)]
+struct Config {
+    hidden_size: usize,
+    num_layers: usize,
+    num_heads: usize,
+    intermediate_size: usize,
+    max_positions: usize,
+    vocab_size: usize,
+    activation: String,
+    norm_eps: f32,
+    embed_scale: f32,
+    logit_scale: f32,
+    start_ids: BTreeMap<String, u32>,
+    eos_id: u32,
+    langs: Vec<Lang>,
+    encoder: EncoderContract,
+}
+
+/// A shared-encoder generator.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The shared parts.
+    pub core: Core,
+    encoder: Arc<Encoder>,
+    /// The languages' codes, in the model's order.
+    pub langs: Vec<Lang>,
+    spoken: Vec<Spoken>,
+}
+
+impl Config {
+    fn read(path: &Path) -> Result<Self, ModelError> {
+        let config: Self = read_json(path)?;
+        config.check().map_err(|(expected, found)| ModelError::Unexpected {
+            path: path.to_path_buf(),
+            expected: expected.to_owned(),
+            found,
+        })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let (h, heads) = (self.hidden_size, self.num_heads);
+        if h == 0 || heads == 0 || h % heads != 0 {
+            return Err(("a hidden size that the heads divide", format!("{h} and {heads} heads")));
+        }
+        let sizes = [self.num_layers, self.intermediate_size, self.max_positions, self.vocab_size];
+        if sizes.contains(&0) || sizes.iter().any(|&n| n > 1 << 24) || h > 1 << 16 {
+            return Err(("sizes of 1 or more and below 2^24", format!("{sizes:?}")));
+        }
+        if self.activation != "gelu" {
+            return Err(("activation gelu", self.activation.clone()));
+        }
+        if self.langs.is_empty() {
+            return Err(("languages, each with a tag to begin with", "none".to_owned()));
+        }
+        self.check_ids()
+    }
+
+    fn check_ids(&self) -> Result<(), (&'static str, String)> {
+        let untagged = self.langs.iter().find(|lang| !self.start_ids.contains_key(lang.code()));
+        if let Some(lang) = untagged {
+            return Err(("a tag in start_ids for every language", format!("none for {lang}")));
+        }
+        let ids = self.start_ids.values().copied().chain([self.eos_id]);
+        match ids.into_iter().find(|&id| id as usize >= self.vocab_size) {
+            Some(id) => Err(("token ids below vocab_size", id.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    /// Opens the folder of a generator that reads with the encoder in `options`.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, there is no encoder, or it is another one.
+    pub fn open(folder: &Path, options: &GeneratorOptions) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        let config = Config::read(&path)?;
+        let encoder = options.encoder.clone().ok_or_else(|| ModelError::NoEncoder {
+            path: folder.to_path_buf(),
+            model: config.encoder.model.clone(),
+        })?;
+        check_encoder(&config, &path, &encoder)?;
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let how = Arithmetic { isa, precision: options.precision };
+        let checkpoint = Checkpoint::open(folder)?;
+        let loader = Loader { checkpoint: &checkpoint, config: &config, how };
+        let words = checkpoint.matrix("embed.weight", (config.vocab_size, config.hidden_size))?;
+        let bias = checkpoint.tensor("output.bias", &[config.vocab_size])?;
+        let mut outputs = vec![loader.output(&words, &bias, None)];
+        let mut spoken = Vec::new();
+        for &lang in &config.langs {
+            let ids = loader.shortlist(&path, lang)?;
+            spoken.push(Spoken {
+                lang,
+                start: config.start_ids[lang.code()],
+                output: Some(outputs.len()),
+            });
+            outputs.push(loader.output(&words, &bias, Some(ids)));
+        }
+        let core = Core {
+            decoder: loader.decoder(words)?,
+            score_scale: config.logit_scale,
+            outputs,
+            pieces: Pieces::open(folder)?,
+            end: config.eos_id,
+            max_positions: Some(config.max_positions),
+        };
+        Ok(Self { core, encoder, langs: config.langs, spoken })
+    }
+
+    /// The languages as the model speaks them.
+    ///
+    /// # Errors
+    /// When it does not speak one.
+    pub fn spoken(&self, langs: &[Lang]) -> Result<Vec<Spoken>, ModelError> {
+        let codes: Vec<&str> = self.langs.iter().map(Lang::code).collect();
+        let find = |lang: &Lang| {
+            let found = self.spoken.iter().find(|s| s.lang == *lang).copied();
+            found.ok_or_else(|| ModelError::Language {
+                expected: codes.join(", "),
+                found: lang.to_string(),
+            })
+        };
+        langs.iter().map(find).collect()
+    }
+}
+
+impl Reader for Shared {
+    fn serves_all(&self) -> bool {
+        true
+    }
+
+    fn read(
+        &self,
+        index: usize,
+        passage: &Passage,
+        _: &[Spoken],
+        team: usize,
+    ) -> Result<Reading, ModelError> {
+        self.encoder.read_passage(index, &passage.encoder_text(), team)
+    }
+}
+
+/// Refuses another encoder than the one that the generator was trained over; the error shows both.
+fn check_encoder(config: &Config, path: &Path, encoder: &Encoder) -> Result<(), ModelError> {
+    let what = format!("opening generator {}", path.parent().unwrap_or(path).display());
+    let other = config.encoder.check(encoder.contract(), &what);
+    other.map_err(|error| match error {
+        DataError::OtherContract { what, difference, .. } => DataError::OtherContract {
+            what,
+            difference,
+            hint: "use the encoder that the generator was made for (left), or a generator for yours",
+        },
+        other => other,
+    })?;
+    if encoder.hidden() == config.hidden_size {
+        return Ok(());
+    }
+    Err(ModelError::Unexpected {
+        path: path.to_path_buf(),
+        expected: format!("hidden_size {}, as the encoder's", encoder.hidden()),
+        found: config.hidden_size.to_string(),
+    })
+}
+
+/// Loads the weights by the names of the folder's format.
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a Config,
+    how: Arithmetic,
+}
+
+impl Loader<'_> {
+    fn linear(&self, names: &[String], (output, input): (usize, usize)) -> Loaded<Linear> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for name in names {
+            let part = self.checkpoint.matrix(&format!("{name}.weight"), (output, input))?;
+            weight.extend_from_slice(&part);
+            bias.extend(self.checkpoint.tensor(&format!("{name}.bias"), &[output])?);
+        }
+        Ok(Linear::new(weight, bias, input, self.how))
+    }
+
+    fn norm(&self, name: &str) -> Loaded<Norm> {
+        let shape = [self.config.hidden_size];
+        Ok(Norm::Layer(ops::Norm {
+            weight: self.checkpoint.tensor(&format!("{name}.weight"), &shape)?,
+            bias: self.checkpoint.tensor(&format!("{name}.bias"), &shape)?,
+            eps: self.config.norm_eps,
+        }))
+    }
+
+    fn layer(&self, index: usize) -> Loaded<Layer> {
+        let (h, f) = (self.config.hidden_size, self.config.intermediate_size);
+        let at = |part: &str| format!("layers.{index}.{part}");
+        Ok(Layer {
+            self_norm: self.norm(&at("self_norm"))?,
+            qkv: self
+                .linear(&["query", "key", "value"].map(|p| at(&format!("self.{p}"))), (h, h))?,
+            self_out: self.linear(&[at("self.out")], (h, h))?,
+            cross_norm: self.norm(&at("cross_norm"))?,
+            query: self.linear(&[at("cross.query")], (h, h))?,
+            memory: self.linear(&["key", "value"].map(|p| at(&format!("cross.{p}"))), (h, h))?,
+            cross_out: self.linear(&[at("cross.out")], (h, h))?,
+            ffn_norm: self.norm(&at("ffn_norm"))?,
+            ffn: FeedForward {
+                expand: self.linear(&[at("ffn.expand")], (f, h))?,
+                gated: false,
+                activation: Activation::Gelu,
+                contract: self.linear(&[at("ffn.contract")], (h, f))?,
+            },
+        })
+    }
+
+    fn decoder(&self, words: Vec<f32>) -> Loaded<Decoder> {
+        let c = self.config;
+        let (heads, dim) = (c.num_heads, c.hidden_size / c.num_heads);
+        let scale = 1.0 / (dim as f32).sqrt();
+        let places =
+            self.checkpoint.tensor("positions.weight", &[c.max_positions, c.hidden_size])?;
+        Ok(Decoder {
+            shapes: Shapes { heads, dim, scale, isa: self.how.isa },
+            hidden: c.hidden_size,
+            words: Words::F32(words.into()),
+            word_scale: c.embed_scale,
+            positions: Positions::Learned(places),
+            layers: (0..c.num_layers).map(|i| self.layer(i)).collect::<Result<_, _>>()?,
+            norm: self.norm("final_norm")?,
+        })
+    }
+
+    /// The tokens that a language may write, in ascending order, the end token among them.
+    fn shortlist(&self, path: &Path, lang: Lang) -> Result<Vec<u32>, ModelError> {
+        let name = format!("shortlist.{lang}");
+        let mut ids = self.checkpoint.whole_numbers(&name)?;
+        ids.push(self.config.eos_id);
+        ids.sort_unstable();
+        ids.dedup();
+        let beyond = ids.last().filter(|&&id| id as usize >= self.config.vocab_size);
+        beyond.map_or(Ok(()), |id| {
+            Err(ModelError::Unexpected {
+                path: path.with_file_name("model.safetensors"),
+                expected: format!("token ids below {} in {name}", self.config.vocab_size),
+                found: id.to_string(),
+            })
+        })?;
+        Ok(ids)
+    }
+
+    /// The output layer of some tokens, or of all: their rows of the embedding.
+    fn output(&self, words: &[f32], bias: &[f32], ids: Option<Vec<u32>>) -> Output {
+        let h = self.config.hidden_size;
+        let (weight, bias) = match &ids {
+            None => (words.to_vec(), bias.to_vec()),
+            Some(ids) => {
+                let row = |&id: &u32| &words[id as usize * h..][..h];
+                let weight = ids.iter().flat_map(row).copied().collect();
+                (weight, ids.iter().map(|&id| bias[id as usize]).collect())
+            }
+        };
+        Output { linear: Linear::new(weight, bias, h, self.how), ids, isa: self.how.isa }
+    }
+}
+
+type Loaded<T> = Result<T, CheckpointError>;
