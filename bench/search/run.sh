@@ -7,13 +7,16 @@
 #   MODEL_DIR  multilingual-e5-small (xqg model get … --to DIR)
 #   DATA_DIR   holds wiki-leads/ and xor-tydi/
 #   WORK_DIR   for the environment, collections and indexes; XQG_BENCH_PYTHON names another Python
-#   STEP       data, real (2 threads), single (1 thread), white, graphs; without any, all of them
-#   ROWS (1000000) and ROUNDS (7) are read from the environment; RUN may name a command that goes
+#   STEP       data, real (2 threads), single (1 thread), white, links (builds the graphs), graphs
+#              (searches them); without any, all of them
+#   ROWS (1000000) and ROUNDS (7) are read from the environment, and for the graphs of all engines
+#   LINKS (32, HNSW's M) and BUILD_EFFORT (200, its efConstruction); RUN may name a command that goes
 #   before each measuring step.
 set -euo pipefail
-[ "$#" -ge 3 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -ge 3 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 model=$1 data=$2 work=$3; shift 3
-steps=${*:-data real single white graphs} rows=${ROWS:-1000000} rounds=${ROUNDS:-7}
+steps=${*:-data real single white links graphs} rows=${ROWS:-1000000} rounds=${ROUNDS:-7}
+export LINKS=${LINKS:-32} BUILD_EFFORT=${BUILD_EFFORT:-200}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$work"
 python=${XQG_BENCH_PYTHON:-$work/venv/bin/python}
@@ -48,6 +51,18 @@ compare() {
         --worker "$release/examples/search_worker" --rounds "$rounds" "$@"
 }
 
+# Each engine's graph, built alone; what is there already is left.
+build_graphs() {
+    local engine tail=("$work/real-like.npy" "$work/real-like-queries.npy" 2 "$work")
+    for engine in hnsw usearch-hnsw; do
+        ${RUN:-} "$python" "$here/worker.py" "$engine" "${tail[@]}" < /dev/null
+    done
+    local graph=$work/real-like.index/graph begun=$EPOCHREALTIME
+    [ -e "$graph" ] && return
+    ${RUN:-} "$xqg" index graph --index "$work/real-like.index" --neighbours "$LINKS" --build-effort "$BUILD_EFFORT"
+    awk "BEGIN { print $EPOCHREALTIME - $begun }" > "$work/xqg-graph.seconds"
+}
+
 grep -m1 'model name' /proc/cpuinfo | sed 's/.*: /machine: /' || true
 "$python" -c 'import faiss, numpy, usearch
 print("versions: faiss-cpu", faiss.__version__, "(" + faiss.get_compile_options().strip() + ")", "usearch", usearch.__version__, "numpy", numpy.__version__)'
@@ -58,6 +73,7 @@ for step in $steps; do
         real) compare real-like --queries "${real[@]}" --title "like real embeddings" ;;
         single) compare real-like --queries "${real[@]}" --title "like real embeddings" --threads 1 ;;
         white) compare white --queries white="$work/white-queries.npy" --title "white noise" ;;
+        links) build_graphs ;;
         graphs) compare real-like --queries "${real[@]}" --title "like real embeddings" --graphs ;;
         *) echo "no such step: $step" >&2; exit 2 ;;
     esac

@@ -22,7 +22,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = sys.argv[4]
 
 import numpy as np  # noqa: E402  (after the threads are set)
 
-M, EF_CONSTRUCTION = 32, 200
+M, EF_CONSTRUCTION = int(os.environ.get("LINKS", 32)), int(os.environ.get("BUILD_EFFORT", 200))
 BLAS_BATCH = 512
 
 

@@ -38,16 +38,19 @@ impl MappedFile {
         &self.path
     }
 
-    /// Tells the system that only scattered parts will be read, so that it reads nothing ahead.
-    /// A wish: where the system does not know it, nothing happens.
-    pub fn expect_scattered(&self) {
+    /// Tells the system that only scattered parts will be read, so that it reads nothing ahead, or
+    /// takes that back. A wish: where the system does not know it, nothing happens.
+    pub fn expect_scattered(&self, scattered: bool) {
         #[cfg(unix)]
-        let _ = self.map.advise(memmap2::Advice::Random);
+        let _ = self.map.advise(match scattered {
+            true => memmap2::Advice::Random,
+            false => memmap2::Advice::Normal,
+        });
     }
 
-    /// Tells the system that the file will be read from its beginning to its end.
-    pub fn expect_sequential(&self) {
+    /// Tells the system that the whole file will be read soon, so that it may begin. A wish, too.
+    pub fn fetch(&self) {
         #[cfg(unix)]
-        let _ = self.map.advise(memmap2::Advice::Sequential);
+        let _ = self.map.advise(memmap2::Advice::WillNeed);
     }
 }

@@ -268,6 +268,16 @@ impl Matrix {
         &self.path
     }
 
+    /// As [`MappedFile::expect_scattered`].
+    pub fn expect_scattered(&self, scattered: bool) {
+        self.mapped.map.expect_scattered(scattered);
+    }
+
+    /// As [`MappedFile::fetch`].
+    pub fn fetch(&self) {
+        self.mapped.map.fetch();
+    }
+
     /// Rows `start .. start + n` where they lie, if they lie as f32.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! Our side of `bench/search`: an index that stays open and is searched each time it is asked.
-//! `search_worker INDEX QUERIES.npy THREADS`; see `bench/search/worker.py` for what it reads and
-//! prints. Passages are alone (share 0): it is their search that peers can do.
+//! `search_worker INDEX QUERIES.npy THREADS [graph]`; see `bench/search/worker.py` for what it reads and
+//! prints. Passages are alone (share 0): it is their search that peers can do. With `graph` the index's
+//! graph proposes, else every row is compared.
 #![allow(clippy::print_stdout, clippy::unwrap_used)] // a measuring program of ours, not the product
 
 use std::io::{BufRead as _, Write as _};
@@ -10,11 +11,15 @@ use std::time::Instant;
 use xqg_data::npy::{Dtype, MatrixWriter, write_counts};
 use xqg_data::vectors::Embeddings;
 use xqg_index::fuse::{LangWeights, Reduce, Weight};
+use xqg_index::graph::Graph;
+use xqg_index::graph::search::search_graph;
 use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions, search_rows};
 
 struct Worker {
     index: Index,
+    graph: Option<Graph>,
+    effort: usize,
     queries: Vec<f32>,
     last: Vec<Hits>,
 }
@@ -37,7 +42,13 @@ impl Worker {
             let (qids, langs) = (vec![String::new(); n], vec![None; n]);
             let vectors = &self.queries[first * dim..][..n * dim];
             let queries = QueryVectors { qids: &qids, langs: &langs, vectors };
-            let hits = search_rows(&self.index, queries, &options, &mut |_| {}).unwrap();
+            let hits = match &self.graph {
+                Some(graph) => {
+                    let (both, effort) = ((&self.index, graph), Some(self.effort));
+                    search_graph(both, queries, &options, effort, &mut |_| {}).unwrap()
+                }
+                None => search_rows(&self.index, queries, &options, &mut |_| {}).unwrap(),
+            };
             self.last.extend(hits.into_iter().flatten());
         }
         begun.elapsed().as_secs_f64()
@@ -65,6 +76,10 @@ impl Worker {
                 self.save(words[1]);
                 "saved".to_owned()
             }
+            "effort" => {
+                self.effort = number(1);
+                "set".to_owned()
+            }
             other => panic!("no such word: {other}"),
         }
     }
@@ -77,15 +92,16 @@ fn say(text: &str) {
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let [_, index, queries, threads] = &args[..] else {
-        panic!("usage: search_worker INDEX QUERIES.npy THREADS");
+    let [_, index, queries, threads, graph @ ..] = &args[..] else {
+        panic!("usage: search_worker INDEX QUERIES.npy THREADS [graph]");
     };
     let threads = threads.parse().unwrap();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
     let begun = Instant::now();
     let index = Index::open(Path::new(index)).unwrap();
     let queries = Embeddings::open(Path::new(queries), None).unwrap().to_vec();
-    let mut worker = Worker { index, queries, last: Vec::new() };
+    let graph = (!graph.is_empty()).then(|| Graph::open(&index).unwrap());
+    let mut worker = Worker { index, graph, effort: 64, queries, last: Vec::new() };
     say(&format!("ready {:.3}", begun.elapsed().as_secs_f64()));
     for line in std::io::stdin().lock().lines() {
         let words = worker.answer(&line.unwrap());

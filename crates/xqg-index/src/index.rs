@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
@@ -40,7 +41,14 @@ pub struct Index {
     /// The docid of each row.
     pub ids: Ids,
     units: Vec<OpenUnit>,
+    /// Whether the stored numbers are read here and there, as the system was told.
+    scattered: AtomicBool,
+    /// Units that the system was asked to fetch.
+    fetched: AtomicUsize,
 }
+
+/// Units fetched ahead of a first search.
+const AHEAD: usize = 4;
 
 impl Index {
     /// Opens a finished index and checks its files against each other.
@@ -63,7 +71,8 @@ impl Index {
             let sketch = unit.open_vector_sketch(&vectors)?;
             units.push(OpenUnit { unit, first, vectors, sketch, layers });
         }
-        Ok(Self { folder: folder.to_path_buf(), manifest, ids, units })
+        let (scattered, fetched) = Default::default();
+        Ok(Self { folder: folder.to_path_buf(), manifest, ids, units, scattered, fetched })
     }
 
     /// The folder.
@@ -98,6 +107,34 @@ impl Index {
             u.layers.iter().all(|l| !fused || (l.sketch.is_some() && l.gram.is_some()))
         };
         layers && self.units.iter().all(|u| u.sketch.is_some() && whole(u))
+    }
+
+    /// Tells the system whether the stored numbers will be read here and there, as a search by
+    /// sketches or by a graph does, or from end to end. Around a row it would else fetch thirty times as
+    /// much as is wanted, and push out what the next query needs.
+    pub(crate) fn expect_scattered(&self, scattered: bool) {
+        if self.scattered.swap(scattered, Ordering::Relaxed) == scattered {
+            return;
+        }
+        for unit in &self.units {
+            unit.vectors.expect_scattered(scattered);
+            unit.layers.iter().for_each(|layer| layer.sums.expect_scattered(scattered));
+        }
+    }
+
+    /// Asks the system, once, for what a search by sketches reads of the units next to one that is
+    /// being read; the sums only where they count.
+    pub(crate) fn fetch_ahead(&self, number: usize, fused: bool) {
+        let to = (number + AHEAD).min(self.units.len());
+        for unit in
+            self.units.get(self.fetched.fetch_max(to, Ordering::Relaxed)..to).into_iter().flatten()
+        {
+            unit.sketch.iter().for_each(|sketch| sketch.fetch());
+            for layer in unit.layers.iter().filter(|_| fused) {
+                layer.sketch.iter().for_each(|sketch| sketch.fetch());
+                layer.gram.iter().for_each(|gram| gram.fetch());
+            }
+        }
     }
 
     /// A hit as runs have it.

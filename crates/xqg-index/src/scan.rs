@@ -29,7 +29,9 @@ const PIECE_ROWS: usize = 1536;
 /// Rows multiplied together: with their products they stay in a core's cache.
 const BLOCK_ROWS: usize = 192;
 /// Fewer queries than this are multiplied one by one.
-const FEW: usize = 4;
+const FEW: usize = 3;
+/// And of those that weigh questions: to fold eight rows into one costs as much as nine queries do.
+const FEW_FUSED: usize = 9;
 
 /// Candidates of a query in a thread beyond which they are scored at once. Only collections with
 /// very many nearly equal rows come here.
@@ -67,14 +69,15 @@ struct State {
 /// Ranks all rows for each weight and query of a pass.
 pub(crate) fn run(pass: &Pass) -> Vec<Vec<Hits>> {
     let scan = Scan::new(pass);
-    let units = pass.index.units().iter();
-    let pieces: Vec<(&OpenUnit, usize)> = units.flat_map(pieces).collect();
+    let pieces: Vec<(usize, usize)> =
+        pass.index.units().iter().enumerate().flat_map(pieces).collect();
     let states = share_out(pieces.len(), || scan.state(), |state, i| scan.piece(state, pieces[i]));
     scan.finish(states)
 }
 
-fn pieces(unit: &OpenUnit) -> impl Iterator<Item = (&OpenUnit, usize)> {
-    (0..unit.vectors.rows()).step_by(PIECE_ROWS).map(move |start| (unit, start))
+/// Pieces of a unit: its number, and the first row within it.
+fn pieces((number, unit): (usize, &OpenUnit)) -> impl Iterator<Item = (usize, usize)> {
+    (0..unit.vectors.rows()).step_by(PIECE_ROWS).map(move |start| (number, start))
 }
 
 impl Asked {
@@ -83,7 +86,7 @@ impl Asked {
         let probes: Vec<Probe> = (0..group.members.len()).map(probe).collect();
         let stride = probes.first().map_or(0, |p| p.high.len());
         let digits: Vec<u8> = probes.iter().flat_map(|p| &p.high).copied().collect();
-        let few = probes.len() < FEW;
+        let few = probes.len() < if group.fused() { FEW_FUSED } else { FEW };
         let panels = if few { Panels::default() } else { Panels::pack(&digits, stride) };
         Self { probes, panels }
     }
@@ -114,7 +117,9 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn piece(&self, state: &mut State, (unit, start): (&OpenUnit, usize)) {
+    fn piece(&self, state: &mut State, (number, start): (usize, usize)) {
+        let unit = &self.pass.index.units()[number];
+        self.pass.index.fetch_ahead(number, self.pass.groups.iter().any(Group::fused));
         for (list, floor) in state.lists.iter_mut().zip(&self.floors) {
             list.learn(floor);
         }

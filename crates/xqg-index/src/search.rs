@@ -225,7 +225,9 @@ impl<'a> Pass<'a> {
         // Where a large part of the rows is wanted, a choice beforehand saves nothing.
         let deep = self.options.k > self.index.len() / DEEP;
         let fused = self.groups.iter().any(Group::fused);
-        if deep || !self.index.is_sketched(fused) { plain::run(self) } else { scan::run(self) }
+        let whole = deep || !self.index.is_sketched(fused);
+        self.index.expect_scattered(!whole);
+        if whole { plain::run(self) } else { scan::run(self) }
     }
 }
 

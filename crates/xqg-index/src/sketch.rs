@@ -133,6 +133,11 @@ impl Sketch {
         self.map.path()
     }
 
+    /// As [`MappedFile::fetch`].
+    pub fn fetch(&self) {
+        self.map.fetch();
+    }
+
     fn section(&self, i: usize, bytes: usize) -> &[u8] {
         let sections = self.layout.sections().expect("checked on opening");
         &self.map.bytes()[sections[i]..][..bytes]

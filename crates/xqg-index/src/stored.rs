@@ -61,6 +61,13 @@ impl Stored {
         }
     }
 
+    /// As [`xqg_data::map::MappedFile::expect_scattered`]; a sketch is always read as a whole.
+    pub fn expect_scattered(&self, scattered: bool) {
+        if let Self::Matrix(matrix) = self {
+            matrix.expect_scattered(scattered);
+        }
+    }
+
     /// Copies rows `start .. start + out.len() / dim` as f32.
     ///
     /// # Panics

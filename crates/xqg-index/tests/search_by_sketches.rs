@@ -176,7 +176,7 @@ proptest! {
         dtype in proptest::sample::select(vec![Dtype::F32, Dtype::F16, Dtype::Int8]),
         dim in proptest::sample::select(vec![1usize, 3, 24, 65]),
         rows in 1usize..330,
-        queries in proptest::sample::select(vec![1usize, 2, 3, 4, 33]),
+        queries in proptest::sample::select(vec![1usize, 2, 4, 10, 33]),
         k in 1usize..30,
         alphas in proptest::collection::vec(0f32..=1.0, 1..3),
         (mean, renormalize, match_query) in any::<(bool, bool, bool)>(),

@@ -22,11 +22,11 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 fn print_ids(model: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     let tokenizer = Tokenizer::open(model)?;
     let mut out = BufWriter::new(stdout().lock());
-    let mut ids = Vec::new();
+    let (mut ids, mut session) = (Vec::new(), tokenizer.session());
     for line in stdin().lines() {
         ids.clear();
         let text: String = serde_json::from_str(&line?)?;
-        tokenizer.encode_into("", &text, usize::MAX, &mut ids)?;
+        session.encode_into("", &text, usize::MAX, &mut ids)?;
         serde_json::to_writer(&mut out, &ids)?;
         out.write_all(b"\n")?;
     }

@@ -16,7 +16,7 @@ use crate::error::ModelError;
 use crate::linear::Precision;
 use crate::network::{Network, Scratch, States};
 use crate::recipe::{Pooling, Recipe, known_prefixes};
-use crate::tokenizer::{TokenizeError, Tokenizer, Tokens};
+use crate::tokenizer::{LEAST_TEXTS, Session, TokenizeError, Tokenizer, Tokens};
 use crate::weights::{Dense, Weights, check_dense};
 
 /// Bytes of text that a thread takes at a time: some hundred tokens, so that a batch's end is shared
@@ -182,12 +182,13 @@ impl Encoder {
 
     fn encode_part(&self, side: Side, part: Part, team: usize) -> Result<Counts, ModelError> {
         let (prefix, max_tokens) = self.side(side);
+        let mut session = self.tokenizer.session();
         let tokenise = |(i, text): (usize, &String)| {
-            let tokens = self.tokenizer.encode_one(prefix, text, max_tokens);
-            self.checked(part.first + i, tokens)
+            self.checked(part.first + i, session.encode(prefix, text, max_tokens))
         };
         let texts: Vec<Tokens> =
             part.texts.iter().enumerate().map(tokenise).collect::<Result<_, _>>()?;
+        drop(session);
         let mut scratch = self.take_scratch();
         scratch.share_between(team);
         let mut out = part.out;
@@ -248,10 +249,11 @@ impl Encoder {
     /// When the tokenizer does not fit the network.
     pub fn tokens(&self, side: Side, texts: &[String]) -> Result<Vec<Tokens>, ModelError> {
         let (prefix, max_tokens) = self.side(side);
-        let encode = |(i, text): (usize, &String)| {
-            self.checked(i, self.tokenizer.encode_one(prefix, text, max_tokens))
+        let encode = |session: &mut Session, (i, text): (usize, &String)| {
+            self.checked(i, session.encode(prefix, text, max_tokens))
         };
-        texts.par_iter().enumerate().map(encode).collect()
+        let texts = texts.par_iter().enumerate().with_min_len(LEAST_TEXTS);
+        texts.map_init(|| self.tokenizer.session(), encode).collect()
     }
 
     /// The tokens of the text at a place, whose ids the embeddings have.

@@ -26,7 +26,7 @@ use tokenizers::{Tokenizer as Inner, TruncationDirection};
 use self::cached::Opened;
 use self::spiece::Family;
 use self::tables::Tables;
-use self::unigram::UnigramTokenizer;
+use self::unigram::{Borrowed, UnigramTokenizer};
 use crate::error::ModelError;
 use crate::generator::pieces::Piece;
 
@@ -132,6 +132,14 @@ impl Tokenizer {
         matches!(self.kind, Kind::Unigram(_))
     }
 
+    /// The tokenizer for one thread and one text after another.
+    pub fn session(&self) -> Session<'_> {
+        Session(match &self.kind {
+            Kind::Unigram(own) => Memory::Own(own.borrow()),
+            Kind::Crate(inner, special) => Memory::Crate(inner, *special),
+        })
+    }
+
     /// The tokens of each text, prefix first, cut to `max_tokens` special tokens included.
     ///
     /// # Errors
@@ -142,24 +150,40 @@ impl Tokenizer {
         texts: &[String],
         max_tokens: usize,
     ) -> Result<Vec<Tokens>, ModelError> {
-        let encode = |(index, text): (usize, &String)| {
-            let tokens = self.encode_one(prefix, text, max_tokens);
+        let encode = |session: &mut Session, (index, text): (usize, &String)| {
+            let tokens = session.encode(prefix, text, max_tokens);
             tokens.map_err(|source| ModelError::Tokenize { index, source })
         };
-        texts.par_iter().enumerate().map(encode).collect()
+        let texts = texts.par_iter().enumerate().with_min_len(LEAST_TEXTS);
+        texts.map_init(|| self.session(), encode).collect()
     }
+}
 
+/// Texts that a thread tokenises with memory that it fetched once; fewer do not repay the fetching.
+pub(crate) const LEAST_TEXTS: usize = 32;
+
+/// A tokenizer in the hands of one thread, with memory that is used from text to text.
+pub struct Session<'t>(Memory<'t>);
+
+enum Memory<'t> {
+    Own(Borrowed<'t>),
+    Crate(&'t Inner, usize),
+}
+
+impl Session<'_> {
     /// The tokens of one text, prefix first, cut to `max_tokens` special tokens included.
     ///
     /// # Errors
     /// When the tokenizer refuses the text.
-    pub fn encode_one(
-        &self,
+    pub fn encode(
+        &mut self,
         prefix: &str,
         text: &str,
         max_tokens: usize,
     ) -> Result<Tokens, TokenizeError> {
-        let mut ids = Vec::new();
+        // Few scripts have fewer bytes a token.
+        let some = (prefix.len() + text.len()) / 4 + 4;
+        let mut ids = Vec::with_capacity(some.min(max_tokens));
         let truncated = self.encode_into(prefix, text, max_tokens, &mut ids)?;
         Ok(Tokens { ids, truncated })
     }
@@ -170,15 +194,15 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer refuses the text.
     pub fn encode_into(
-        &self,
+        &mut self,
         prefix: &str,
         text: &str,
         max_tokens: usize,
         ids: &mut Vec<u32>,
     ) -> Result<bool, TokenizeError> {
-        match &self.kind {
-            Kind::Unigram(own) => Ok(own.encode(&[prefix, text], max_tokens, ids)),
-            Kind::Crate(inner, special) => {
+        match &mut self.0 {
+            Memory::Own(own) => Ok(own.encode(&[prefix, text], max_tokens, ids)),
+            Memory::Crate(inner, special) => {
                 let room = max_tokens.saturating_sub(*special);
                 crate_ids(inner, &[prefix, text].concat(), room, ids)
             }

@@ -2,7 +2,8 @@
 //! the user's words or with an index's contract, and say which encoder it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use xqg_data::contract::EncoderContract;
@@ -13,7 +14,8 @@ use xqg_index::build::{Encode, EncodeTexts, Vectors};
 use xqg_index::manifest::IndexManifest;
 use xqg_index::progress::{Progress, Stage};
 use xqg_kernel::isa::Isa;
-use xqg_model::encoder::{Encoder, EncoderOptions};
+use xqg_model::encoder::{Encoded, Encoder, EncoderOptions};
+use xqg_model::error::ModelError;
 use xqg_model::generator::GeneratorOptions;
 use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
@@ -29,6 +31,16 @@ pub struct Opened {
     pub encoder: Arc<Encoder>,
     /// Its folder, absolute.
     pub folder: PathBuf,
+    /// What it did so far, for queries and for passages.
+    meters: [Mutex<Meter>; 2],
+}
+
+/// How much was encoded, and in what time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Meter {
+    texts: usize,
+    tokens: usize,
+    time: Duration,
 }
 
 /// Opens a model by folder or by name, fetching it if need be.
@@ -56,7 +68,7 @@ fn open_with(name: &str, options: &EncoderOptions) -> Result<Opened> {
     let folder = folder.canonicalize().unwrap_or(folder);
     let encoder = Arc::new(Encoder::open(&folder, options)?);
     log::info!("{}", describe(encoder.contract()));
-    Ok(Opened { encoder, folder })
+    Ok(Opened { encoder, folder, meters: Default::default() })
 }
 
 /// Opens the encoder of an index: the model it remembers or the one named, with the index's own
@@ -180,9 +192,36 @@ pub fn open_vectors(path: &Path, ids: Option<&Path>, flag: &str) -> Result<Embed
 type EncodeError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Opened {
+    /// Encodes texts, and remembers how long it took.
+    pub fn encode(&self, side: Side, texts: &[String]) -> Result<Encoded, ModelError> {
+        let begun = Instant::now();
+        let encoded = self.encoder.encode(side, texts)?;
+        let meter = &self.meters[usize::from(side == Side::Passage)];
+        let mut meter = meter.lock().expect("no panic while locked");
+        meter.texts += texts.len();
+        meter.tokens += encoded.tokens;
+        meter.time += begun.elapsed();
+        Ok(encoded)
+    }
+
+    /// Says how fast it encoded; nothing where it did nothing.
+    pub fn report_speed(&self) {
+        for (meter, noun) in self.meters.iter().zip(["queries", "passages"]) {
+            let Meter { texts, tokens, time } = *meter.lock().expect("no panic while locked");
+            let rate = |n: usize| n as f64 / time.as_secs_f64().max(1e-9);
+            if texts > 0 {
+                output::note(format_args!(
+                    "encoded {texts} {noun}, {tokens} tokens: {:.0} {noun}/s, {:.0} tokens/s",
+                    rate(texts),
+                    rate(tokens)
+                ));
+            }
+        }
+    }
+
     /// Encodes texts for an index.
     pub fn run(&self, side: Side, texts: &[String]) -> Result<Vectors, EncodeError> {
-        let encoded = self.encoder.encode(side, texts)?;
+        let encoded = self.encode(side, texts)?;
         Ok(Vectors { values: encoded.vectors, truncated: encoded.truncated })
     }
 

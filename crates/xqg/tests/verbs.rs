@@ -134,7 +134,9 @@ fn queries_of_both_kinds_and_compressed_files_give_the_same() {
 fn encoded_queries_are_numpy_files_and_search_the_same() {
     let space = indexed();
     let line = "xqg encode --model e5like --queries queries.jsonl --out Q --shard-rows 5";
-    space.works(line);
+    let said = space.works(line).err;
+    assert!(said.contains("\nencoded 12 queries, "), "{said}");
+    assert!(said.contains(" queries/s, ") && said.contains(" tokens/s\n"), "{said}");
     let names: Vec<String> = files(&space.path("Q")).into_keys().collect();
     let shards =
         ["00000", "00001", "00002"].map(|n| [format!("shard-{n}.ids"), format!("shard-{n}.npy")]);

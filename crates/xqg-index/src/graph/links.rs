@@ -131,3 +131,37 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(Cause) -> IndexError 
     let path = path.to_path_buf();
     move |source| IndexError::Graph { doing, path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::code::Space;
+
+    /// The library hands our distance bare addresses: in memory and in a mapped file, they must be
+    /// those of whole codes.
+    #[test]
+    fn rows_are_found_in_memory_and_in_a_mapped_file() {
+        let (rows, dim) = (150, 13);
+        let vector = |row: usize| -> Vec<f32> {
+            (0..dim).map(|i| ((row * 31 + i * i * 17 + 3) % 211) as f32 / 211.0 - 0.5).collect()
+        };
+        let space = Space::new(vec![0.0; dim], 4.0);
+        let shape = Shape { neighbours: 8, beam: 64 };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("links.usearch");
+        let links = Links::new(&path, &shape, (rows, dim)).unwrap();
+        for row in 0..rows {
+            links.add(row as u32, &space.passage(&vector(row))).unwrap();
+        }
+        links.save(&path).unwrap();
+        let mapped = Links::view(&path, &shape, dim).unwrap();
+        for row in 0..rows {
+            // A passage's own code is at no distance from it.
+            let code = space.passage(&vector(row));
+            for links in [&links, &mapped] {
+                assert_eq!(links.nearest(&code, 1).unwrap(), [row as u32]);
+            }
+        }
+        assert_eq!(mapped.rows(), rows);
+    }
+}

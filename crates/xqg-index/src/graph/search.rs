@@ -38,6 +38,7 @@ pub fn search_graph(
     check(index, queries, options)?;
     let beam = beam(graph, options.k, effort);
     graph.links.set_beam(beam);
+    index.expect_scattered(true);
     let wanted = candidates(graph, options, beam).min(index.len());
     let scorer = Scorer::new(index, options, queries.langs);
     let mut all = vec![Vec::with_capacity(queries.qids.len()); options.weights.len()];

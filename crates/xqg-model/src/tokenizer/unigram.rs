@@ -28,6 +28,37 @@ struct Scratch {
     lattice: Lattice,
 }
 
+/// A tokenizer with its memory, for one thread; the memory is given back in the end. Fetching it is
+/// what threads wait for each other with, so it is done once for many texts.
+#[derive(Debug)]
+pub struct Borrowed<'t> {
+    from: &'t UnigramTokenizer,
+    scratch: Scratch,
+}
+
+impl Borrowed<'_> {
+    /// Adds the ids of the parts of a text joined, at most `max_tokens` with what stands around;
+    /// whether ids were cut off.
+    pub fn encode(&mut self, parts: &[&str], max_tokens: usize, ids: &mut Vec<u32>) -> bool {
+        let Self { from, scratch } = self;
+        let mut text = std::mem::take(&mut scratch.text);
+        text.clear();
+        text.extend(parts.iter().copied());
+        let truncated = from.encode_text(&text, max_tokens, scratch, ids);
+        scratch.text = text;
+        truncated
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        // After a panic in another thread the memory is not worth a second one.
+        if let Ok(mut spare) = self.from.spare.lock() {
+            spare.push(std::mem::take(&mut self.scratch));
+        }
+    }
+}
+
 /// Where the ids of a text go, and how many at most.
 struct Target<'i> {
     ids: &'i mut Vec<u32>,
@@ -48,18 +79,10 @@ impl UnigramTokenizer {
         Self { tables, kept, spare: Mutex::default() }
     }
 
-    /// Adds the ids of the parts of a text joined, at most `max_tokens` with what stands around;
-    /// whether ids were cut off.
-    pub fn encode(&self, parts: &[&str], max_tokens: usize, ids: &mut Vec<u32>) -> bool {
+    /// The tokenizer with memory for one text after another.
+    pub fn borrow(&self) -> Borrowed<'_> {
         let spare = self.spare.lock().expect("no panic while locked").pop();
-        let mut scratch = spare.unwrap_or_default();
-        let mut text = std::mem::take(&mut scratch.text);
-        text.clear();
-        text.extend(parts.iter().copied());
-        let truncated = self.encode_text(&text, max_tokens, &mut scratch, ids);
-        scratch.text = text;
-        self.spare.lock().expect("no panic while locked").push(scratch);
-        truncated
+        Borrowed { from: self, scratch: spare.unwrap_or_default() }
     }
 
     fn encode_text(

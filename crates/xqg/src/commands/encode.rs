@@ -135,7 +135,7 @@ impl Work<'_> {
         let before = self.manifest.rows - rows.len();
         for (i, batch) in rows.chunks(BATCH).enumerate() {
             let texts: Vec<String> = batch.iter().map(|(_, text)| text.clone()).collect();
-            let encoded = self.opened.encoder.encode(self.manifest.side, &texts)?;
+            let encoded = self.opened.encode(self.manifest.side, &texts)?;
             vectors.extend(encoded.vectors);
             self.encoded += texts.len() as u64;
             self.truncated += encoded.truncated as u64;
@@ -150,6 +150,7 @@ fn finish(work: &Work, out: &Path) -> Result<()> {
     write_manifest(work.folder, &work.manifest)?;
     replace_folder(work.folder, out)?;
     output::truncated(work.truncated, work.encoded);
+    work.opened.report_speed();
     let (rows, dim) = (work.manifest.rows, work.manifest.contract.dim);
     output::note(format_args!("{}: {rows} x {dim} embeddings", out.display()));
     Ok(())

@@ -48,6 +48,7 @@ pub fn build(args: &IndexBuildArgs) -> Result<()> {
         output::skipped(queries, &summary.skipped_questions);
     }
     output::truncated(summary.truncated, summary.encoded);
+    opened.report_speed();
     let (passages, questions) = (summary.passages, summary.questions);
     output::note(format_args!("{}: {passages} passages, {questions} questions", out.display()));
     Ok(())
@@ -106,6 +107,7 @@ pub fn add(args: &IndexAddArgs) -> Result<()> {
     drop(display);
     output::skipped(&args.queries, &summary.skipped_questions);
     output::truncated(summary.truncated, summary.encoded);
+    opened.report_speed();
     let (index, questions) = (args.index.display(), summary.questions);
     output::note(format_args!("{index}: {questions} questions added"));
     Ok(())
