@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod encoding;
 mod fusing;
+mod judging;
 mod mining;
 mod output;
 mod progress;
