@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Does training help? multilingual-e5-small is fine-tuned on XOR-TyDi's train questions, with positives and
-# hard negatives mined over wiki-leads, and compared with the stock model on half of the dev questions.
-# Dev questions are used for nothing but the comparison.
+# Does training help? The queries' network of multilingual-e5-small learns on XOR-TyDi's train questions
+# and their human English translations over wiki-leads (questions.toml), and is compared with the stock
+# model on half of the dev questions. The passages and their index stay as they are. Dev questions are
+# used for nothing but the comparison. XQG_TRAIN=…/train.toml trains both sides on mined rows instead.
 #
 # usage: experiments/train-retriever/run.sh DATA_DIR WORK_DIR
 #   DATA_DIR  holds wiki-leads/ and xor-tydi/        WORK_DIR  is made and may be deleted afterwards
 # XQG names the program (default: xqg on the path), XQG_MODEL the model, XQG_TRAIN another train.toml.
 set -euo pipefail
-[ "$#" -eq 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -eq 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$1 work=$2 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 here=$(cd "$(dirname "$0")" && pwd)
 corpus=$data/wiki-leads/corpus.jsonl dev=$data/xor-tydi/dev-half.jsonl
@@ -19,19 +20,26 @@ echo "== a vocabulary of the languages that are asked in"
     --keep-languages ar,bn,en,fi,ja,ko,ru,te --to "$work/model"
 [ -d "$work/base" ] || "$xqg" index --model "$work/model" --corpus "$corpus" --out "$work/base"
 
-echo "== positives and hard negatives"
-[ -f "$work/mined.jsonl" ] || "$xqg" mine --queries "$train" --index "$work/base" \
-    --translations "$data"/xor-tydi/parallel-questions/*-en.tsv --out "$work/mined.jsonl"
+settings=${XQG_TRAIN:-$here/questions.toml}
+rows=$(grep -c '^train = ' "$settings" || true)
+
+echo "== what to learn from"
+[ -f "$work/passages.npy" ] || "$xqg" index export --index "$work/base" --format npy --out "$work/passages.npy"
+[ "$rows" -eq 0 ] || [ -f "$work/mined.jsonl" ] || "$xqg" mine --queries "$train" --index "$work/base" \
+    --translations "$data"/xor-tydi/parallel-questions/*-en.tsv --leave-out "$dev" --out "$work/mined.jsonl"
 
 echo "== training"
-sed "s#WORK#$work#" "${XQG_TRAIN:-$here/train.toml}" > "$work/train.toml"
+sed "s#WORK#$work#; s#DATA#$data#g" "$settings" > "$work/train.toml"
 time "$xqg" train retriever --config "$work/train.toml"
 
 echo "== stock and trained on dev"
-"$xqg" index --model "$work/run/last" --corpus "$corpus" --out "$work/trained" --force
-for index in base trained; do
-    "$xqg" search --index "$work/$index" --queries "$dev" -k 150 --out "$work/$index.trec" --force
-done
+"$xqg" search --index "$work/base" --queries "$dev" -k 150 --out "$work/base.trec" --force
+if [ "$rows" -eq 0 ]; then
+    "$xqg" search --index "$work/base" --model "$work/run/best" --queries "$dev" -k 150 --out "$work/trained.trec" --force
+else
+    "$xqg" index --model "$work/run/best" --corpus "$corpus" --out "$work/trained" --force
+    "$xqg" search --index "$work/trained" --queries "$dev" -k 150 --out "$work/trained.trec" --force
+fi
 judge=(--queries "$dev" --corpus "$corpus" --measures R@2kt,R@5kt)
 "$xqg" evaluate --run "$work/base.trec" "$work/trained.trec" "${judge[@]}"
 "$xqg" compare --baseline "$work/base.trec" --run "$work/trained.trec" "${judge[@]}"

@@ -34,6 +34,9 @@ pub struct EncoderContract {
     /// both can be searched together (cosine above 0.998).
     #[serde(default = "single")]
     pub precision: String,
+    /// For a network that learned to encode queries only: the weights that encode its passages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passage_weights: Option<String>,
 }
 
 fn single() -> String {
@@ -56,6 +59,7 @@ impl EncoderContract {
             passage_max_tokens: 0,
             dim,
             precision: "unknown".to_owned(),
+            passage_weights: None,
         }
     }
 
@@ -78,13 +82,20 @@ impl EncoderContract {
         ]
     }
 
+    /// The contract of the passages that these queries are for.
+    fn of_passages(&self) -> Self {
+        let weights = self.passage_weights.clone().unwrap_or_else(|| self.weights.clone());
+        Self { weights, passage_weights: None, ..self.clone() }
+    }
+
     /// Refuses another contract; the error shows each field of both and marks what differs. Where
-    /// one of the two names no encoder, only the length of an embedding can be compared.
+    /// one of the two names no encoder, only the length of an embedding can be compared. An encoder
+    /// of queries goes with the passages it learned against, and with queries that do.
     ///
     /// # Errors
     /// [`DataError::OtherContract`].
     pub fn check(&self, other: &Self, what: &str) -> Result<(), DataError> {
-        let (ours, theirs) = (self.fields(), other.fields());
+        let (ours, theirs) = (self.of_passages().fields(), other.of_passages().fields());
         let both_known = self.is_known() && other.is_known();
         if ours == theirs || !both_known && self.dim == other.dim {
             return Ok(());
@@ -125,7 +136,21 @@ mod tests {
             passage_max_tokens: 512,
             dim: 384,
             precision: "f32".into(),
+            passage_weights: None,
         }
+    }
+
+    #[test]
+    fn an_encoder_of_queries_goes_with_the_passages_it_learned_against() {
+        let queries = |passages: &str| EncoderContract {
+            weights: "c".repeat(64),
+            passage_weights: Some(passages.repeat(64)),
+            ..contract()
+        };
+        assert!(contract().check(&queries("a"), "searching").is_ok());
+        assert!(queries("a").check(&queries("a"), "searching").is_ok());
+        let text = contract().check(&queries("d"), "searching").unwrap_err().to_string();
+        assert!(text.contains("* weights              aaaaaaaaaaaa | dddddddddddd"), "{text}");
     }
 
     #[test]

@@ -157,6 +157,7 @@ mod tests {
             passage_max_tokens: 8,
             dim: 2,
             precision: "f32".into(),
+            passage_weights: None,
         };
         EmbeddingsManifest { rows, ..EmbeddingsManifest::new(Side::Query, contract, Dtype::F32, 2) }
     }

@@ -40,6 +40,11 @@ impl Translations {
         Ok(())
     }
 
+    /// All questions with their translations, in the order of the questions.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.by_question.iter().map(|(question, text)| (question.as_str(), text.as_str()))
+    }
+
     /// The translation of a query, by its id or else by its text.
     pub fn get(&self, query: &Query) -> Option<&str> {
         let by_text = || self.by_question.get(&single_spaced(&query.text));

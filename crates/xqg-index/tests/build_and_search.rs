@@ -37,6 +37,7 @@ fn contract() -> EncoderContract {
         passage_max_tokens: 8,
         dim: DIM,
         precision: "f32".into(),
+        passage_weights: None,
     }
 }
 

@@ -94,6 +94,7 @@ impl Made {
             passage_max_tokens: 8,
             dim: self.dim,
             precision: "f32".into(),
+            passage_weights: None,
         }
     }
 

@@ -194,6 +194,26 @@ impl AnswerScores {
     }
 }
 
+/// Whether a ranking of texts holds an answer in its first `limit` tokens, as the official script
+/// counts it; `None` where there is no answer to look for.
+pub fn holds_an_answer<'a>(
+    texts: impl IntoIterator<Item = &'a JoinedTokens>,
+    answers: &[String],
+    limit: usize,
+) -> Option<bool> {
+    let answers: Vec<&String> =
+        answers.iter().filter(|a| is_looked_for(a, AnswerMode::Official)).collect();
+    let mut read = JoinedTokens::default();
+    for text in texts {
+        if read.count() >= limit {
+            break;
+        }
+        read.push(text);
+    }
+    let end = answers.iter().filter_map(|answer| first_end(read.text(), answer)).min();
+    (!answers.is_empty()).then(|| end.is_some_and(|end| end <= read.cut(limit)))
+}
+
 fn is_looked_for(answer: &str, mode: AnswerMode) -> bool {
     let blank = mode == AnswerMode::Strict && answer.trim().is_empty();
     !blank && answer != "yes" && answer != "no"

@@ -149,8 +149,12 @@ impl Encoder {
     /// them and carries them through the network, so that neither work waits for the other.
     ///
     /// # Errors
-    /// When the tokenizer does not fit the network.
+    /// When the tokenizer does not fit the network, or passages are given to a network that learned
+    /// to encode queries only.
     pub fn encode(&self, side: Side, texts: &[String]) -> Result<Encoded, ModelError> {
+        if side == Side::Passage && self.contract.passage_weights.is_some() {
+            return Err(ModelError::QueriesOnly { model: self.contract.model.clone() });
+        }
         let mut vectors = vec![0.0; texts.len() * self.dim()];
         let parts = self.parts(texts, &mut vectors);
         // A part alone has all threads for itself.
@@ -342,6 +346,7 @@ fn contract(
         passage_max_tokens: length(options.passage_max_tokens, PASSAGE_TOKENS)?,
         dim: recipe.dense.last().map_or(config.hidden_size, |d| d.out_features),
         precision: Precision::F32.name().to_owned(),
+        passage_weights: recipe.passage_weights.clone(),
         model,
     })
 }

@@ -58,6 +58,15 @@ pub enum ModelError {
         /// The way out.
         hint: &'static str,
     },
+    /// Passages were given to a network that learned to encode queries only.
+    #[error(
+        "encoding passages: expected a model of passages, found {model}, which encodes queries only\n\
+         hint: index with the model that it was trained against, and search with this one (--model)"
+    )]
+    QueriesOnly {
+        /// The model's name.
+        model: String,
+    },
     /// The tokenizer failed on a text.
     #[error("tokenizing text {index}: {source}")]
     Tokenize {

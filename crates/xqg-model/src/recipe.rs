@@ -72,6 +72,19 @@ pub struct Recipe {
     pub query_prefix: Option<String>,
     /// What is put before a passage, where the folder names it.
     pub passage_prefix: Option<String>,
+    /// For a network that learned to encode queries only: the hash of the weights that encode its
+    /// passages, from [`QUERY_SIDE`].
+    pub passage_weights: Option<String>,
+}
+
+/// The file of a model folder that says which passages a network of queries goes with.
+pub const QUERY_SIDE: &str = "xqg_query_side.json";
+
+/// What lies in [`QUERY_SIDE`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
+pub struct QuerySide {
+    /// The hash of the weights that encode the passages, as in a contract.
+    pub passage_weights: String,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +110,10 @@ impl Recipe {
         }
         recipe.read_length(folder)?;
         recipe.read_prompts(folder)?;
+        let side = folder.join(QUERY_SIDE);
+        if side.exists() {
+            recipe.passage_weights = Some(read_json::<QuerySide>(&side)?.passage_weights);
+        }
         Ok(recipe)
     }
 

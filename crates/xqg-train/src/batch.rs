@@ -41,10 +41,13 @@ impl Batch {
         let candidates: Vec<Vec<(usize, Option<f32>)>> =
             drawn.iter().map(|d| columns.places(&d.passages)).collect();
         let positives: Vec<usize> = candidates.iter().map(|c| c[0].0).collect();
+        let lower = |place: &usize| examples.passages[*place].text.to_lowercase();
+        let lower: Option<Vec<String>> =
+            loss.mask_answers.then(|| columns.passages.iter().map(lower).collect());
         let ignored = rows
             .iter()
             .zip(&positives)
-            .map(|(row, &own)| ignored(row, own, &columns.passages, (examples, loss.mask_answers)))
+            .map(|(row, &own)| ignored(row, own, &columns.passages, lower.as_deref()))
             .collect();
         let ids = |place: &usize| examples.passages[*place].ids.clone();
         let qids: Vec<&str> = rows.iter().take(NAMED).map(|row| row.qid.as_str()).collect();
@@ -82,20 +85,15 @@ impl Columns {
 
 /// The columns that are neither a query's drawn positive nor negatives of it: its other positives,
 /// and passages of other rows that hold one of its answers. Its own hard negatives stay: whoever
-/// mined them has looked.
-fn ignored(
-    row: &Example,
-    own: usize,
-    passages: &[usize],
-    (examples, mask): (&Examples, bool),
-) -> Vec<usize> {
+/// mined them has looked. `texts` are the columns' in lower case, where answers are looked for.
+fn ignored(row: &Example, own: usize, passages: &[usize], texts: Option<&[String]>) -> Vec<usize> {
     let among = |list: &[(usize, Option<f32>)], passage| list.iter().any(|&(p, _)| p == passage);
-    let holds = |passage: usize| {
-        let text = &examples.passages[passage].text;
-        mask && !among(&row.negatives, passage) && row.answers.iter().any(|a| text.contains(a))
+    let holds = |column: usize, passage: usize| {
+        let holds = |text: &String| row.answers.iter().any(|answer| text.contains(answer));
+        !among(&row.negatives, passage) && texts.is_some_and(|texts| holds(&texts[column]))
     };
     let other = |&(column, &passage): &(usize, &usize)| {
-        column != own && (among(&row.positives, passage) || holds(passage))
+        column != own && (among(&row.positives, passage) || holds(column, passage))
     };
     passages.iter().enumerate().filter(other).map(|(column, _)| column).collect()
 }
@@ -141,14 +139,15 @@ mod tests {
             lang: Some(lang.into()),
             ids: vec![1, 2],
             answers: vec!["oslo".into()],
+            written: vec!["Oslo".into()],
             positives: with(positives),
             negatives: with(negatives),
         }
     }
 
     fn examples() -> Examples {
-        let texts = ["oslo is a city", "oslo again", "bergen", "more about oslo", "rome"];
-        let passage = |text: &&str| PassageTokens { ids: vec![7], text: (*text).into() };
+        let texts = ["Oslo is a city", "oslo again", "bergen", "more about oslo", "rome"];
+        let passage = |text: &&str| PassageTokens { ids: vec![7], text: (*text).into(), start: 0 };
         Examples {
             train: vec![example("a", "fi", &[0, 2], &[4, 3]), example("b", "ja", &[0], &[1])],
             held_out: vec![],

@@ -23,7 +23,11 @@ pub struct TrainConfig {
     /// Where the run lies: state, log, and the best and last checkpoints.
     pub out: PathBuf,
     /// Training rows: what is learned from.
+    #[serde(default)]
     pub data: DataConfig,
+    /// Instead of rows: questions over a whole corpus, whose embeddings stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusConfig>,
     /// How the network is used.
     #[serde(default)]
     pub encoder: EncoderConfig,
@@ -46,6 +50,7 @@ pub struct TrainConfig {
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Files of training rows: Tevatron's, FlagEmbedding's or sentence-transformers' shape.
+    #[serde(default)]
     pub train: Vec<PathBuf>,
     /// Share of the queries that is held out to validate with, chosen by a hash of the query's id.
     #[serde(default = "tenth")]
@@ -57,6 +62,39 @@ pub struct DataConfig {
 
 fn tenth() -> f64 {
     0.1
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { train: Vec::new(), held_out: tenth(), licence: None }
+    }
+}
+
+/// `[corpus]`: the queries' network learns against all passages of a corpus, the passages' stays.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusConfig {
+    /// The passages: BEIR JSON lines.
+    pub texts: PathBuf,
+    /// Their embeddings by the base model, as `xqg encode` or `xqg index export` writes them; by
+    /// default they are made when the run begins.
+    #[serde(default)]
+    pub embeddings: Option<PathBuf>,
+    /// Questions, with answers where these are known: XOR-TyDi or BEIR JSON lines.
+    #[serde(default)]
+    pub questions: Vec<PathBuf>,
+    /// Lines of question TAB translation: what the teacher reads.
+    #[serde(default)]
+    pub translations: Vec<PathBuf>,
+    /// Questions of these files are left out: those to be evaluated with.
+    #[serde(default)]
+    pub leave_out: Vec<PathBuf>,
+    /// Added to the teacher's score, over its temperature, of a passage that holds an answer.
+    #[serde(default)]
+    pub answer_bonus: f64,
+    /// The teacher's temperature; by default that of the loss.
+    #[serde(default)]
+    pub teacher_temperature: Option<f64>,
 }
 
 /// `[encoder]`: what is not said is as the model's folder says.
@@ -260,7 +298,9 @@ impl TrainConfig {
         at_least_one("batch.accumulate", batch.accumulate)?;
         at_least_one("run.save_every", run.save_every as usize)?;
         at_least_one("run.validate_every", run.validate_every as usize)?;
-        at_least_one("data.train", self.data.train.len())?;
+        let sources = self.data.train.len() + usize::from(self.corpus.is_some());
+        at_least_one("data.train", sources)?;
+        self.check_corpus()?;
         at_least_one("run.steps", run.steps.map_or(1, |n| n as usize))?;
         share("data.held_out", self.data.held_out)?;
         share("optimiser.warmup", self.optimiser.warmup)?;
@@ -270,6 +310,35 @@ impl TrainConfig {
         positive("run.epochs", run.epochs)?;
         positive("loss.temperature", loss.temperature.unwrap_or(1.0))?;
         positive("loss.teacher_temperature", loss.teacher_temperature)
+    }
+}
+
+impl TrainConfig {
+    /// `[corpus]` has one network that learns and one target; other wishes would be passed over.
+    fn check_corpus(&self) -> Result<(), TrainError> {
+        let Some(corpus) = &self.corpus else { return Ok(()) };
+        let refuse = |name, found: &dyn std::fmt::Debug| {
+            let expected = "nothing of it beside [corpus]";
+            Err(TrainError::Setting { name, expected, found: format!("{found:?}") })
+        };
+        if !self.data.train.is_empty() {
+            return refuse("data.train", &self.data.train);
+        }
+        if self.encoder.untied {
+            return refuse("encoder.untied", &true);
+        }
+        if self.loss.distil.is_some() || self.loss.alignment > 0.0 {
+            return refuse("loss.distil or loss.alignment", &self.loss);
+        }
+        let files = corpus.questions.len() + corpus.translations.len();
+        at_least_one("corpus.questions or corpus.translations", files)?;
+        positive("corpus.teacher_temperature", corpus.teacher_temperature.unwrap_or(1.0))?;
+        if corpus.answer_bonus >= 0.0 && corpus.answer_bonus.is_finite() {
+            return Ok(());
+        }
+        let expected = "0 or more";
+        let found = corpus.answer_bonus.to_string();
+        Err(TrainError::Setting { name: "corpus.answer_bonus", expected, found })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::TrainError;
 use crate::folder::Reader;
 
 /// A query and the places of its passages.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
     /// The query's id, for messages.
     pub qid: String,
@@ -23,6 +23,8 @@ pub struct Example {
     pub ids: Vec<u32>,
     /// Its answers, lower-cased; those that any text may hold are left out.
     pub answers: Vec<String>,
+    /// All answers as they are written.
+    pub written: Vec<String>,
     /// Passages that answer it, with the teacher's scores.
     pub positives: Vec<(usize, Option<f32>)>,
     /// Passages that do not.
@@ -34,8 +36,17 @@ pub struct Example {
 pub struct PassageTokens {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// Title and text, lower-cased, in which answers are looked for.
+    /// Title and text, in which answers are looked for.
     pub text: String,
+    /// Where the text begins behind the title, in bytes.
+    pub start: usize,
+}
+
+impl PassageTokens {
+    /// The text without its title.
+    pub fn body(&self) -> &str {
+        &self.text[self.start..]
+    }
 }
 
 /// All rows of a run.
@@ -65,7 +76,7 @@ impl Examples {
         let examples: Vec<Example> = rows.iter().map(|row| gathered.example(row)).collect();
         let mut examples =
             Self { train: examples, held_out: Vec::new(), passages: Vec::new(), truncated: 0 };
-        examples.tokenize(&rows, gathered.texts, reader)?;
+        examples.tokenize(&rows, (gathered.texts, gathered.starts), reader)?;
         examples.split(config.data.held_out);
         if examples.train.is_empty() {
             return Err(TrainError::Setting {
@@ -80,7 +91,7 @@ impl Examples {
     fn tokenize(
         &mut self,
         rows: &[TrainingExample],
-        passages: Vec<String>,
+        (passages, starts): (Vec<String>, Vec<usize>),
         reader: &Reader,
     ) -> Result<(), ModelError> {
         let query = |row: &TrainingExample| match &row.prompt {
@@ -96,24 +107,25 @@ impl Examples {
         for (example, tokens) in self.train.iter_mut().zip(queries) {
             example.ids = tokens.ids;
         }
-        let passage = |(tokens, text): (xqg_model::tokenizer::Tokens, String)| PassageTokens {
-            ids: tokens.ids,
-            text: text.to_lowercase(),
+        let passage = |((tokens, text), start): ((xqg_model::tokenizer::Tokens, String), usize)| {
+            PassageTokens { ids: tokens.ids, text, start }
         };
-        self.passages = tokens.into_iter().zip(passages).map(passage).collect();
+        self.passages = tokens.into_iter().zip(passages).zip(starts).map(passage).collect();
         Ok(())
     }
 
     /// Holds queries out by a hash of their id, so that another order of rows holds out the same.
     fn split(&mut self, share: f64) {
-        let limit = (share * u64::MAX as f64) as u64;
-        let held = |e: &Example| {
-            let key = e.qid.bytes().fold(Key::new(0x7856), |key, byte| key.part(u64::from(byte)));
-            share > 0.0 && key.number() < limit
-        };
         let all = std::mem::take(&mut self.train);
-        (self.held_out, self.train) = all.into_iter().partition(held);
+        (self.held_out, self.train) =
+            all.into_iter().partition(|example| is_held_out(&example.qid, share));
     }
+}
+
+/// Whether a query belongs to the share that is held out.
+pub(crate) fn is_held_out(qid: &str, share: f64) -> bool {
+    let key = qid.bytes().fold(Key::new(0x7856), |key, byte| key.part(u64::from(byte)));
+    share > 0.0 && key.number() < (share * u64::MAX as f64) as u64
 }
 
 /// Passages by docid and text, in the order of their first row.
@@ -121,6 +133,7 @@ impl Examples {
 struct Gathered {
     places: BTreeMap<(String, String), usize>,
     texts: Vec<String>,
+    starts: Vec<usize>,
 }
 
 impl Gathered {
@@ -133,6 +146,7 @@ impl Gathered {
             qid: row.query.qid.clone(),
             lang: row.query.lang.map(|lang| lang.code().to_owned()),
             ids: Vec::new(),
+            written: row.query.answers.clone(),
             answers: row.query.answers.iter().filter_map(|a| telling(a)).collect(),
             positives,
             negatives,
@@ -145,6 +159,7 @@ impl Gathered {
         let next = self.texts.len();
         let place = *self.places.entry(key).or_insert(next);
         if place == next {
+            self.starts.push(text.len() - passage.passage.text.len());
             self.texts.push(text);
         }
         place

@@ -8,10 +8,13 @@ use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
 use xqg_data::file::{partial_path, remove, replace_folder, write_whole};
 use xqg_kernel::dropout::Rate;
+use xqg_kernel::isa::Isa;
 use xqg_model::checkpoint::Checkpoint;
 use xqg_model::config::Config;
+use xqg_model::encoder::{Encoder as Teacher, EncoderOptions};
 use xqg_model::error::ModelError;
-use xqg_model::recipe::{Pooling, Recipe, known_prefixes};
+use xqg_model::linear::Precision;
+use xqg_model::recipe::{Pooling, QUERY_SIDE, QuerySide, Recipe, known_prefixes};
 use xqg_model::tokenizer::{Tokenizer, Tokens};
 
 use crate::config::{PASSAGE_TOKENS, PoolingName, QUERY_TOKENS, TrainConfig};
@@ -150,6 +153,26 @@ impl Base {
         Ok(encoder)
     }
 
+    /// The same model as it is, to encode with.
+    ///
+    /// # Errors
+    /// As [`Teacher::open`].
+    pub fn teacher(&self, config: &TrainConfig) -> Result<Teacher, TrainError> {
+        let [query_prefix, passage_prefix] = self.prefixes.clone().map(Some);
+        let options = EncoderOptions {
+            pooling: Some(self.head.pooling),
+            normalize: Some(self.head.normalize),
+            query_prefix,
+            passage_prefix,
+            query_max_tokens: Some(self.lengths(config)?[0]),
+            passage_max_tokens: config.batch.passage_tokens,
+            precision: Precision::near(Isa::detect()),
+            isa: None,
+            keep_packed: false,
+        };
+        Ok(Teacher::open(&self.folder, &options)?)
+    }
+
     fn dropout(&self, config: &TrainConfig) -> Result<Dropout, TrainError> {
         let (hidden, attention) = match config.encoder.dropout {
             Some(rate) => (rate, rate),
@@ -165,12 +188,18 @@ impl Base {
         Ok(Dropout { hidden: rate(hidden)?, attention: rate(attention)? })
     }
 
-    /// Writes a complete model folder: the base's small files, the weights and a card. What lay
-    /// there is replaced when all is written.
+    /// Writes a complete model folder: the base's small files, the weights and a card, and for a
+    /// network of queries which passages it goes with. What lay there is replaced when all is
+    /// written.
     ///
     /// # Errors
     /// When the disk refuses; what lay there is then untouched.
-    pub fn write(&self, to: &Path, encoder: &Encoder, card: &str) -> Result<(), TrainError> {
+    pub fn write(
+        &self,
+        to: &Path,
+        encoder: &Encoder,
+        (card, side): (&str, Option<&QuerySide>),
+    ) -> Result<(), TrainError> {
         let partial = partial_path(to);
         remove(&partial)?;
         copy_small(&self.folder, &partial)?;
@@ -180,6 +209,10 @@ impl Base {
         encoder.write(&partial.join("model.safetensors"))?;
         self.write_modules(&partial)?;
         self.write_prompts(&partial)?;
+        if let Some(side) = side {
+            let text = serde_json::to_vec_pretty(side).expect("a hash is JSON");
+            write_whole(&partial.join(QUERY_SIDE), &text)?;
+        }
         write_whole(&partial.join("README.md"), card.as_bytes())?;
         Ok(replace_folder(&partial, to)?)
     }

@@ -76,11 +76,11 @@ impl Log {
         writeln!(self.file, "{value}").map_err(DataError::io("writing", &self.path))
     }
 
-    /// Draws loss and measure over the steps as `log.svg` beside the log.
+    /// Draws the loss and the measures that were taken over the steps as `log.svg` beside the log.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn plot(&self, measure: &str) -> Result<(), DataError> {
+    pub fn plot(&self, measures: &[&str]) -> Result<(), DataError> {
         let text = std::fs::read_to_string(&self.path);
         let text = text.map_err(DataError::io("reading", &self.path))?;
         let rows: Vec<Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
@@ -88,7 +88,12 @@ impl Log {
             let point = |row: &Value| Some((row["step"].as_f64()?, row[key].as_f64()?));
             rows.iter().filter_map(point).collect()
         };
-        let svg = svg(&[("loss", &points("loss")), (measure, &points(measure))]);
+        let panels: Vec<(&str, Vec<(f64, f64)>)> = std::iter::once(&"loss")
+            .chain(measures)
+            .map(|&name| (name, points(name)))
+            .filter(|(name, points)| *name == "loss" || !points.is_empty())
+            .collect();
+        let svg = svg(&panels);
         write_whole(&self.path.with_extension("svg"), svg.as_bytes())
     }
 }
@@ -98,7 +103,7 @@ const HEIGHT: f64 = 240.0;
 const EDGE: f64 = 40.0;
 
 /// One panel below the other, each with its own range.
-fn svg(panels: &[(&str, &[(f64, f64)])]) -> String {
+fn svg(panels: &[(&str, Vec<(f64, f64)>)]) -> String {
     let total = HEIGHT * panels.len() as f64;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {total}\" \
@@ -150,7 +155,7 @@ mod tests {
         log.validation(4, "MRR@10", 0.5).unwrap();
         let mut log = Log::open(out.path(), 2).unwrap();
         log.step(&step(3)).unwrap();
-        log.plot("MRR@10").unwrap();
+        log.plot(&["MRR@10"]).unwrap();
         let text = std::fs::read_to_string(out.path().join("log.jsonl")).unwrap();
         let steps: Vec<u64> = text
             .lines()

@@ -43,6 +43,11 @@ impl Need {
         Self { fixed: (numbers * towers * 4) as u64, per_token: ((kept + back) * 4) as u64 }
     }
 
+    /// The same beside other things that stay in memory.
+    pub fn beside(self, bytes: u64) -> Self {
+        Self { fixed: self.fixed + bytes, ..self }
+    }
+
     /// Refuses a run that the memory cannot hold, and says which would fit.
     ///
     /// # Errors

@@ -34,12 +34,17 @@ impl Sampler {
         (self.rows / self.queries).max(1) as u64
     }
 
-    /// The rows of batch `number` of the whole run, from 0, each with so many passages.
-    pub fn batch(&mut self, number: u64, examples: &[Example], passages: usize) -> Vec<Drawn> {
+    /// The places of the rows of batch `number` of the whole run, from 0.
+    pub fn places(&mut self, number: u64) -> &[usize] {
         let (epoch, place) = (number / self.batches(), (number % self.batches()) as usize);
-        let (queries, key) = (self.queries, self.key.part(epoch));
-        let order = self.order(epoch);
-        order[place * queries..][..queries]
+        let queries = self.queries;
+        &self.order(epoch)[place * queries..][..queries]
+    }
+
+    /// The rows of batch `number`, each with so many passages.
+    pub fn batch(&mut self, number: u64, examples: &[Example], passages: usize) -> Vec<Drawn> {
+        let key = self.key.part(number / self.batches());
+        self.places(number)
             .iter()
             .map(|&example| Drawn {
                 example,
@@ -88,12 +93,9 @@ mod tests {
 
     fn example(positives: usize, negatives: usize) -> Example {
         Example {
-            qid: String::new(),
-            lang: None,
-            ids: vec![],
-            answers: vec![],
             positives: (0..positives).map(|p| (p, None)).collect(),
             negatives: (0..negatives).map(|n| (100 + n, None)).collect(),
+            ..Example::default()
         }
     }
 

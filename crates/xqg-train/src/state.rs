@@ -23,6 +23,9 @@ pub struct Progress {
     pub step: u64,
     /// The best value of the validation measure, and after which step.
     pub best: Option<(f64, u64)>,
+    /// That measure's name.
+    #[serde(default)]
+    pub measure: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

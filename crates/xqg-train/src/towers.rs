@@ -3,10 +3,12 @@
 
 use crate::batch::Batch;
 use crate::cache::Chunks;
-use crate::config::{Distil, LossConfig};
+use crate::config::{CorpusConfig, Distil, LossConfig};
+use crate::corpus::LessonBatch;
 use crate::gradients::Gradients;
 use crate::loss::alignment::alignment;
 use crate::loss::contrastive::info_nce;
+use crate::loss::corpus::corpus_kl;
 use crate::loss::distillation::{kl, margin_mse};
 use crate::loss::{Loss, Scores};
 use crate::network::Encoder;
@@ -81,11 +83,9 @@ impl Towers {
         let workspace = &mut self.workspace;
         let queries = chunks.encode(&self.all[0].encoder, &batch.queries, workspace);
         let passages = chunks.encode(&self.all[passage].encoder, &batch.passages, workspace);
-        let config = self.all[0].encoder.config();
-        let default = if self.all[0].encoder.head().normalize { 0.05 } else { 1.0 };
-        let temperature = settings.temperature.unwrap_or(default);
+        let temperature = temperature(&self.all[0].encoder, settings);
         let (q, p) = (&queries.embeddings, &passages.embeddings);
-        let scores = Scores::new(q, p, config.hidden_size, temperature);
+        let scores = Scores::new(q, p, self.all[0].encoder.config().hidden_size, temperature);
         let mut loss = total(&scores, batch, settings, temperature);
         if !loss.value.is_finite() {
             return loss.value;
@@ -97,6 +97,30 @@ impl Towers {
         {
             let Tower { encoder, gradients, .. } = &mut self.all[place];
             chunks.back(encoder, (texts, encoded), &grad, gradients, workspace);
+        }
+        loss.value
+    }
+
+    /// Adds the gradients of a batch of lessons over the passages of a corpus, as one of `parts` of
+    /// a step; returns its loss.
+    pub fn learn_corpus(
+        &mut self,
+        (batch, passages): (&LessonBatch<'_>, &[f32]),
+        (settings, corpus): (&LossConfig, &CorpusConfig),
+        chunks: Chunks,
+        parts: usize,
+    ) -> f64 {
+        let Tower { encoder, gradients, .. } = &mut self.all[0];
+        let queries = chunks.encode(encoder, &batch.queries, &mut self.workspace);
+        let (dim, temperature) = (encoder.config().hidden_size, temperature(encoder, settings));
+        let told = corpus.teacher_temperature.unwrap_or(temperature);
+        let student = Scores::new(&queries.embeddings, passages, dim, temperature);
+        let teacher = Scores::new(&batch.teachers, passages, dim, told);
+        let mut loss = corpus_kl(&student, &teacher, &batch.holders, corpus.answer_bonus);
+        if loss.value.is_finite() {
+            loss.grad.iter_mut().for_each(|g| *g /= parts as f64);
+            let grad = student.back_to_queries(&loss.grad, passages);
+            chunks.back(encoder, (&batch.queries, queries), &grad, gradients, &mut self.workspace);
         }
         loss.value
     }
@@ -113,6 +137,12 @@ impl Towers {
             gradients.clear();
         }
     }
+}
+
+/// What scores are divided by: as the settings say, or as usual for such embeddings.
+fn temperature(encoder: &Encoder, settings: &LossConfig) -> f64 {
+    let usual = if encoder.head().normalize { 0.05 } else { 1.0 };
+    settings.temperature.unwrap_or(usual)
 }
 
 /// The weighted sum of the losses that the settings ask for.

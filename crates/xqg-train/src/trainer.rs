@@ -4,23 +4,22 @@ use std::path::Path;
 use std::time::Instant;
 
 use xqg_data::file::{Lock, output_path, remove, writable_folder};
-use xqg_kernel::dropout::Key;
+use xqg_model::recipe::QuerySide;
 
-use crate::batch::Batch;
 use crate::cache::Chunks;
 use crate::card::card;
 use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::examples::Examples;
-use crate::folder::{Base, Reader};
+use crate::folder::Base;
 use crate::log::{Log, Step};
+use crate::material::{Learned, Material};
 use crate::memory::Need;
 use crate::network::pass::Keep;
 use crate::optimiser::{AdamW, Schedule};
 use crate::sampler::Sampler;
 use crate::state::{self, Progress};
 use crate::towers::{Tower, Towers};
-use crate::validate::{MEASURE, validate};
+use crate::validate::{ANSWER_RECALL, Judge, RECIPROCAL_RANK};
 
 /// What a run tells while it goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +44,8 @@ pub enum Event {
     Validated {
         /// After which step.
         step: u64,
+        /// The measure's name.
+        measure: &'static str,
         /// The measure's value.
         value: f64,
         /// Whether it is the best so far, which was saved.
@@ -62,7 +63,8 @@ pub enum Event {
 pub struct Trainer {
     config: TrainConfig,
     base: Base,
-    examples: Examples,
+    material: Material,
+    side: Option<QuerySide>,
     towers: Towers,
     sampler: Sampler,
     schedule: Schedule,
@@ -82,29 +84,46 @@ impl Trainer {
         config.out = output_path(&config.out)?;
         let lock = Lock::take(&config.out)?;
         let base = Base::open(&config)?;
-        let reader = Reader::open(&base, &config)?;
-        let examples = Examples::read(&config, &reader)?;
+        let material = Material::read(&config, &base)?;
+        let side = query_side(&base, &config)?;
         let mut towers = towers(&base, &config)?;
         let count = towers.all.len();
         let need = Need::new(&towers.all[0].encoder, count, chunks(&config).keep);
-        need.check(&config, base.lengths(&config)?)?;
+        let [query, passage] = base.lengths(&config)?;
+        let lengths = [query, if config.corpus.is_some() { 0 } else { passage }];
+        need.beside(material.bytes(config.batch.queries)).check(&config, lengths)?;
         writable_folder(&config.out)?;
         if force {
             remove(&state::state_folder(&config.out))?;
         }
-        let rows = examples.train.len();
+        let [rows, ..] = material.counts();
         let progress = state::load(&config, rows, &mut towers)?.unwrap_or_default();
         let sampler = Sampler::new(config.run.seed, rows, config.batch.queries);
         let schedule = schedule(&config, sampler.batches());
         let log = Log::open(&config.out, progress.step)?;
-        Ok(Self { config, base, examples, towers, sampler, schedule, progress, log, _lock: lock })
+        Ok(Self {
+            config,
+            base,
+            material,
+            side,
+            towers,
+            sampler,
+            schedule,
+            progress,
+            log,
+            _lock: lock,
+        })
     }
 
-    /// Steps until the run is done; returns how far it came.
+    /// Steps until the run is done, with `judge` for the recall of answers; returns how far it came.
     ///
     /// # Errors
     /// When a loss is no number, or the disk refuses; the last saved state is good.
-    pub fn run(mut self, tell: &mut dyn FnMut(&Event)) -> Result<Progress, TrainError> {
+    pub fn run(
+        mut self,
+        judge: &mut Judge<'_>,
+        tell: &mut dyn FnMut(&Event),
+    ) -> Result<Progress, TrainError> {
         tell(&self.begun());
         while self.progress.step < self.schedule.steps {
             let step = self.step()?;
@@ -112,7 +131,7 @@ impl Trainer {
             tell(&Event::Stepped(step));
             let last = self.progress.step == self.schedule.steps;
             if last || self.progress.step.is_multiple_of(self.config.run.validate_every) {
-                self.validate(tell)?;
+                self.validate(judge, tell)?;
             }
             if last || self.progress.step.is_multiple_of(self.config.run.save_every) {
                 self.save()?;
@@ -120,15 +139,16 @@ impl Trainer {
             }
         }
         self.write_model("last")?;
-        self.log.plot(MEASURE)?;
+        self.log.plot(&[ANSWER_RECALL, RECIPROCAL_RANK])?;
         Ok(self.progress)
     }
 
     fn begun(&self) -> Event {
+        let [rows, held_out, truncated] = self.material.counts();
         Event::Begun {
-            rows: self.examples.train.len(),
-            held_out: self.examples.held_out.len(),
-            truncated: self.examples.truncated,
+            rows,
+            held_out,
+            truncated,
             done: self.progress.step,
             steps: self.schedule.steps,
         }
@@ -136,21 +156,20 @@ impl Trainer {
 
     fn step(&mut self) -> Result<Step, TrainError> {
         let (begun, number) = (Instant::now(), self.progress.step);
-        let (batch, parts) = (&self.config.batch, self.config.batch.accumulate);
+        let parts = self.config.batch.accumulate;
         let (mut loss, mut queries) = (0.0, 0);
         for part in 0..parts as u64 {
             let at = number * parts as u64 + part;
-            let drawn = self.sampler.batch(at, &self.examples.train, batch.passages);
-            let key = Key::new(self.config.run.seed).part(2).part(at);
-            let batch = Batch::new(&self.examples, &drawn, &self.config.loss, key);
-            let value = self.towers.learn(&batch, &self.config.loss, chunks(&self.config), parts);
+            let how = (&mut self.towers, chunks(&self.config));
+            let learned = self.material.learn(at, &self.config, &mut self.sampler, how);
+            let Learned { loss: value, queries: count, names } = learned;
             if !value.is_finite() {
-                return Err(self.broken(value, batch.names));
+                return Err(self.broken(value, names));
             }
             loss += value / parts as f64;
-            queries += batch.queries.len();
+            queries += count;
             if part + 1 == parts as u64 && !self.towers.norm().is_finite() {
-                return Err(self.broken(f64::NAN, batch.names));
+                return Err(self.broken(f64::NAN, names));
             }
         }
         let (norm, rate) = (self.towers.norm(), self.schedule.rate(number));
@@ -164,33 +183,43 @@ impl Trainer {
         TrainError::NotFinite { step: self.progress.step + 1, loss, queries }
     }
 
-    fn validate(&mut self, tell: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
-        let Some(value) = validate(&self.examples, &mut self.towers) else { return Ok(()) };
+    /// Measures the held-out queries; the first measure decides which checkpoint is the best.
+    fn validate(
+        &mut self,
+        judge: &mut Judge<'_>,
+        tell: &mut dyn FnMut(&Event),
+    ) -> Result<(), TrainError> {
         let step = self.progress.step;
-        self.log.validation(step, MEASURE, value)?;
-        let best = self.progress.best.is_none_or(|(before, _)| value > before);
-        if best {
-            self.progress.best = Some((value, step));
-            self.write_model("best")?;
+        let values = self.material.validate(&mut self.towers, judge);
+        for (i, &(measure, value)) in values.iter().enumerate() {
+            self.log.validation(step, measure, value)?;
+            let best = i == 0 && self.progress.best.is_none_or(|(before, _)| value > before);
+            if best {
+                self.progress.best = Some((value, step));
+                self.progress.measure = measure.to_owned();
+                self.write_model("best")?;
+            }
+            tell(&Event::Validated { step, measure, value, best });
         }
-        tell(&Event::Validated { step, value, best });
         Ok(())
     }
 
     fn save(&self) -> Result<(), TrainError> {
-        state::save(&self.config, self.examples.train.len(), &self.towers, &self.progress)
+        let [rows, ..] = self.material.counts();
+        state::save(&self.config, rows, &self.towers, &self.progress)
     }
 
     /// Writes the towers as model folders: one, or `query` and `passage` below.
     fn write_model(&self, name: &str) -> Result<(), TrainError> {
         let folder = self.config.out.join(name);
-        let card = card(&self.config, self.examples.train.len(), &self.progress);
+        let card = card(&self.config, self.material.counts()[0], &self.progress);
+        let more = (card.as_str(), self.side.as_ref());
         if let [tower] = &self.towers.all[..] {
-            return self.base.write(&folder, &tower.encoder, &card);
+            return self.base.write(&folder, &tower.encoder, more);
         }
         writable_folder(&folder)?;
         for (side, tower) in ["query", "passage"].iter().zip(&self.towers.all) {
-            self.base.write(&folder.join(side), &tower.encoder, &card)?;
+            self.base.write(&folder.join(side), &tower.encoder, more)?;
         }
         Ok(())
     }
@@ -199,6 +228,14 @@ impl Trainer {
     pub fn out(&self) -> &Path {
         &self.config.out
     }
+}
+
+/// Which passages the network goes with, where it learns to encode queries only.
+fn query_side(base: &Base, config: &TrainConfig) -> Result<Option<QuerySide>, TrainError> {
+    let Some(_) = config.corpus else { return Ok(None) };
+    let contract = base.teacher(config)?.contract().clone();
+    let passage_weights = contract.passage_weights.unwrap_or(contract.weights);
+    Ok(Some(QuerySide { passage_weights }))
 }
 
 /// What is held in memory at once.

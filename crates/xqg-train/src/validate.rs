@@ -1,41 +1,122 @@
-//! The validation measure inside of training: held-out queries against the passages of all held-out
-//! rows. Small enough to be taken every hundred steps; the verdict over a whole collection is
-//! `xqg evaluate`'s.
+//! The validation measures inside of training. R@2kt, over the rankings of the held-out queries, is
+//! computed by whoever knows the word tokens (a [`Judge`]); where queries have no answers, the
+//! reciprocal rank of their positives decides. Rows are ranked over the passages of all held-out
+//! rows, lessons over the whole corpus. The verdict over a whole collection is `xqg evaluate`'s.
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use xqg_kernel::dropout::Key;
 
 use crate::cache::keyed;
+use crate::corpus::Corpus;
 use crate::examples::{Example, Examples};
 use crate::loss::Scores;
+use crate::network::pass::Text;
 use crate::towers::Towers;
 
-/// The measure's name in logs.
-pub const MEASURE: &str = "MRR@10";
+/// The reciprocal rank's name in logs.
+pub const RECIPROCAL_RANK: &str = "MRR@10";
 
-/// Held-out queries that are asked, and negatives of each that are among the passages.
-const QUERIES: usize = 400;
+/// The name of the recall of answers in logs.
+pub const ANSWER_RECALL: &str = "R@2kt";
+
+/// Held-out rows that are asked, and negatives of each that are among the passages.
+const ROWS: usize = 400;
 const NEGATIVES: usize = 2;
 
-/// The mean reciprocal rank of the best positive among the first ten; `None` where nothing was held
-/// out.
-pub fn validate(examples: &Examples, towers: &mut Towers) -> Option<f64> {
-    let rows = &examples.held_out[..examples.held_out.len().min(QUERIES)];
+/// How deep rankings are: two thousand word tokens are seldom more than forty passages.
+const DEPTH: usize = 150;
+
+/// Questions that are ranked at once.
+const AT_ONCE: usize = 128;
+
+/// A measure's name and value.
+pub type Value = (&'static str, f64);
+
+/// A held-out query with the texts that it ranked first, titles apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranked<'a> {
+    /// The query's id.
+    pub qid: &'a str,
+    /// Its language, where that is known.
+    pub lang: Option<&'a str>,
+    /// Its answers as they are written.
+    pub answers: &'a [String],
+    /// The texts, best first.
+    pub texts: Vec<&'a str>,
+}
+
+/// Gives the recall of answers within two thousand word tokens; `None` where no query has answers.
+pub type Judge<'a> = dyn FnMut(&[Ranked<'_>]) -> Option<f64> + 'a;
+
+/// The measures over held-out rows.
+pub fn over_rows(examples: &Examples, towers: &mut Towers, judge: &mut Judge<'_>) -> Vec<Value> {
+    let rows = &examples.held_out[..examples.held_out.len().min(ROWS)];
     if rows.is_empty() {
-        return None;
+        return Vec::new();
     }
     let columns = pool(rows);
-    let key = Key::new(0);
-    let queries = keyed(rows.iter().map(|row| row.ids.clone()).collect(), key);
-    let passages = columns.keys().map(|&p| examples.passages[p].ids.clone()).collect();
-    let passages = keyed(passages, key);
+    let queries = texts(rows.iter().map(|row| &row.ids));
+    let passages = texts(columns.keys().map(|&p| &examples.passages[p].ids));
     let dim = towers.all[0].encoder.config().hidden_size;
     let (q, p) = (towers.embed(0, &queries), towers.embed(1, &passages));
     let scores = Scores::new(&q, &p, dim, 1.0);
+    let places: Vec<usize> = columns.keys().copied().collect();
+    let best: Vec<Vec<usize>> =
+        (0..rows.len()).into_par_iter().map(|i| best(scores.row(i))).collect();
+    let body = |column: usize| examples.passages[places[column]].body();
+    let ranked: Vec<Ranked<'_>> = rows
+        .iter()
+        .zip(best)
+        .map(|(row, best)| Ranked {
+            qid: &row.qid,
+            lang: row.lang.as_deref(),
+            answers: &row.written,
+            texts: best.into_iter().map(body).collect(),
+        })
+        .collect();
     let total: f64 =
         rows.iter().enumerate().map(|(i, row)| reciprocal(scores.row(i), row, &columns)).sum();
-    Some(total / rows.len() as f64)
+    let recall = judge(&ranked).map(|value| (ANSWER_RECALL, value));
+    recall.into_iter().chain([(RECIPROCAL_RANK, total / rows.len() as f64)]).collect()
+}
+
+/// The recall of answers over a corpus.
+pub fn over_corpus(corpus: &Corpus, towers: &mut Towers, judge: &mut Judge<'_>) -> Vec<Value> {
+    let lessons = &corpus.held_out;
+    let queries = texts(lessons.iter().map(|lesson| &lesson.ids));
+    let dim = towers.all[0].encoder.config().hidden_size;
+    let vectors = towers.embed(0, &queries);
+    let mut ranked = Vec::with_capacity(lessons.len());
+    for (lessons, vectors) in lessons.chunks(AT_ONCE).zip(vectors.chunks(AT_ONCE * dim)) {
+        let scores = Scores::new(vectors, &corpus.passages, dim, 1.0);
+        let best: Vec<Vec<usize>> =
+            (0..lessons.len()).into_par_iter().map(|i| best(scores.row(i))).collect();
+        ranked.extend(lessons.iter().zip(best).map(|(lesson, best)| Ranked {
+            qid: &lesson.qid,
+            lang: lesson.lang.as_deref(),
+            answers: &lesson.answers,
+            texts: best.into_iter().map(|passage| corpus.texts[passage].as_str()).collect(),
+        }));
+    }
+    judge(&ranked).map(|value| (ANSWER_RECALL, value)).into_iter().collect()
+}
+
+fn texts<'a>(ids: impl Iterator<Item = &'a Vec<u32>>) -> Vec<Text> {
+    keyed(ids.cloned().collect(), Key::new(0))
+}
+
+/// The columns of the highest scores, best first; of equal ones the first.
+fn best(scores: &[f64]) -> Vec<usize> {
+    let mut columns: Vec<usize> = (0..scores.len()).collect();
+    let order = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+    if columns.len() > DEPTH {
+        columns.select_nth_unstable_by(DEPTH, order);
+        columns.truncate(DEPTH);
+    }
+    columns.sort_unstable_by(order);
+    columns
 }
 
 /// The passages of some rows, in the order of their places, each with its column.
@@ -66,17 +147,23 @@ mod tests {
     #[test]
     fn ranks_by_hand() {
         let row = |positives: &[usize]| Example {
-            qid: String::new(),
-            lang: None,
-            ids: vec![],
-            answers: vec![],
             positives: positives.iter().map(|&p| (p, None)).collect(),
             negatives: vec![(9, None)],
+            ..Example::default()
         };
         let columns = pool(&[row(&[4, 7]), row(&[2])]);
         assert_eq!(columns, BTreeMap::from([(2, 0), (4, 1), (7, 2), (9, 3)]));
         let scores = [0.9, 0.1, 0.5, 0.5];
         assert_eq!(reciprocal(&scores, &row(&[4, 7]), &columns), 1.0 / 3.0);
         assert_eq!(reciprocal(&scores, &row(&[2]), &columns), 1.0);
+    }
+
+    #[test]
+    fn the_best_columns_are_the_first_of_a_full_sort() {
+        let scores: Vec<f64> = (0..400).map(|i| f64::from(i * 37 % 101)).collect();
+        let mut all: Vec<usize> = (0..400).collect();
+        all.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+        assert_eq!(best(&scores), all[..DEPTH]);
+        assert_eq!(best(&[1.0, 3.0, 3.0]), [1, 2, 0]);
     }
 }

@@ -9,6 +9,7 @@ mod encoding;
 mod expanding;
 mod fusing;
 mod generating;
+mod judging;
 mod mining;
 mod output;
 mod progress;

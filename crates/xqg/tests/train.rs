@@ -109,8 +109,60 @@ fn training_learns_and_gives_a_model() {
     let old = space.read("e5like/tokenizer.json");
     assert!(space.read("RUN/last/tokenizer.json") == old, "the tokenizer comes along");
     let card = String::from_utf8(space.read("RUN/best/README.md")).unwrap();
-    assert!(card.contains("base_model: e5like") && card.contains("MRR@10"), "{card}");
+    assert!(card.contains("base_model: e5like") && card.contains("R@2kt"), "{card}");
     assert!(space.read("RUN/log.svg").starts_with(b"<svg"));
+}
+
+/// A corpus of the topics and questions in two languages, and settings to learn them.
+fn corpus_space(more: &str) -> Space {
+    let space = Space::new();
+    let passage = |(i, topic): (usize, &&str)| {
+        let text = format!("all about the {topic} and answer{i}");
+        format!("{}\n", json!({"_id": format!("p{i}"), "title": topic, "text": text}))
+    };
+    space.write("topics.jsonl", TOPICS.iter().enumerate().map(passage).collect::<String>());
+    let question = |i: usize| {
+        let (lang, answer) = (["fi", "ja"][i % 2], format!("answer{}", i % 6));
+        let text = format!("mikä on {} {i}", TOPICS[i % 6]);
+        let row =
+            json!({"id": format!("q{i}"), "question": text, "answers": [answer], "lang": lang});
+        format!("{row}\n")
+    };
+    space.write("asked.jsonl", (0..40).map(question).collect::<String>());
+    let pair = |i: usize| format!("mikä on {} {i}\twhat is {}\n", TOPICS[i % 6], TOPICS[i % 6]);
+    space.write("fi-en.tsv", (0..60).map(pair).collect::<String>());
+    space.write("dev.jsonl", question(3));
+    let settings = "model = \"e5like\"\nout = \"RUN\"\n[data]\nheld_out = 0.2\n[corpus]\n\
+        texts = \"topics.jsonl\"\nquestions = [\"asked.jsonl\"]\ntranslations = [\"fi-en.tsv\"]\n\
+        leave_out = [\"dev.jsonl\"]\nanswer_bonus = 1.0\n";
+    space.write("train.toml", format!("{settings}{more}"));
+    space
+}
+
+#[test]
+fn queries_learn_against_a_corpus_whose_index_stays() {
+    let short = SHORT.replace("passage_tokens = 24\n", "");
+    let space = corpus_space(&short);
+    space.works("xqg index --model e5like --corpus topics.jsonl --query-max-tokens 16 --out BASE");
+    let done = space.works(LINE);
+    assert!(done.err.contains("held out"), "{}", done.err);
+    assert!(log(&space).iter().any(|row| row["R@2kt"].is_number()), "the measure is logged");
+    let losses: Vec<f64> = log(&space).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    assert!(losses[15..].iter().sum::<f64>() < losses[..5].iter().sum::<f64>(), "{losses:?}");
+    space.works("xqg search --index BASE --model RUN/last --text castle --json");
+    let wrong = space.run("xqg index --model RUN/last --corpus topics.jsonl --out OTHER");
+    assert!(wrong.err.contains("queries only") && wrong.err.contains("hint:"), "{}", wrong.err);
+    let again = corpus_space(&short);
+    again.works(LINE);
+    let file = "RUN/last/model.safetensors";
+    assert!(space.read(file) == again.read(file), "the same bytes again");
+}
+
+#[test]
+fn a_corpus_and_rows_together_are_refused() {
+    let space = corpus_space("[loss]\nalignment = 0.5\n");
+    let done = space.run(LINE);
+    assert!(done.code == Some(1) && done.err.contains("alignment"), "{}", done.err);
 }
 
 #[test]

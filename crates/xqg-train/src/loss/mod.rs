@@ -4,6 +4,7 @@
 
 pub mod alignment;
 pub mod contrastive;
+pub mod corpus;
 pub mod distillation;
 
 use xqg_kernel::ops::{Shape, View, matmul, matmul_left_transposed_add, matmul_transposed};
@@ -61,6 +62,17 @@ impl Scores {
     /// The scores of a query.
     pub fn row(&self, query: usize) -> &[f64] {
         &self.values[query * self.passages..][..self.passages]
+    }
+
+    /// The gradients of the embeddings of queries alone, given that of the scores.
+    pub fn back_to_queries(&self, grad: &[f64], passages: &[f32]) -> Vec<f32> {
+        let (m, n) = (self.queries, self.passages);
+        let dim = passages.len() / n.max(1);
+        let grad: Vec<f32> = grad.iter().map(|g| (g / self.temperature) as f32).collect();
+        let mut to_queries = vec![0.0; m * dim];
+        let shape = Shape { m, n: dim, k: n };
+        matmul(shape, View::new(&grad, n), View::new(passages, dim), &mut to_queries, dim);
+        to_queries
     }
 
     /// The gradients of the embeddings of queries and passages, given that of the scores.

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use xqg_train::config::TrainConfig;
 use xqg_train::trainer::{Event, Trainer};
-use xqg_train::validate::MEASURE;
 
 use super::model::fetch;
 use crate::args::TrainRetrieverArgs;
+use crate::judging::Judge;
 use crate::output;
 use crate::progress::Display;
 
@@ -21,7 +21,9 @@ pub fn retriever(args: &TrainRetrieverArgs) -> Result<()> {
     let trainer = Trainer::open(config, args.force)?;
     let out = trainer.out().to_path_buf();
     let mut teller = Teller { display: Display::new(), steps: 0 };
-    let progress = trainer.run(&mut |event| teller.tell(event))?;
+    let mut judge = Judge::default();
+    let progress =
+        trainer.run(&mut |ranked| judge.recall(ranked), &mut |event| teller.tell(event))?;
     teller.display.finish();
     let folder = out.join(if progress.best.is_some() { "best" } else { "last" });
     output::line(folder.display())
@@ -55,10 +57,10 @@ impl Teller {
                 ));
                 self.display.show("training", "steps", step.step, Some(self.steps));
             }
-            Event::Validated { step, value, best } => {
+            Event::Validated { step, measure, value, best } => {
                 self.display.finish();
                 let mark = if *best { ", the best so far" } else { "" };
-                output::note(format_args!("step {step}: {MEASURE} {value:.4}{mark}"));
+                output::note(format_args!("step {step}: {measure} {value:.4}{mark}"));
             }
             Event::Saved { step } => output::note(format_args!("step {step}: saved")),
             _ => {}
