@@ -12,6 +12,7 @@ pub mod cache;
 pub mod card;
 pub mod composed;
 pub mod config;
+pub mod decoder;
 pub mod error;
 pub mod examples;
 pub mod folder;
