@@ -16,6 +16,7 @@ pub mod decoder;
 pub mod error;
 pub mod examples;
 pub mod folder;
+pub mod generator;
 pub mod gradients;
 pub mod log;
 pub mod loss;
