@@ -16,6 +16,8 @@ from pathlib import Path
 LANGS = "ar bn fi ja ko ru te".split()
 # Below this similarity a train question and its nearest passage have little to do with each other.
 TOPICAL_FLOOR = 0.86
+# Native questions of a language that are learned; more cost time to encode and were not seen twice.
+NATIVE = 2500
 
 
 def plain(text):
@@ -51,7 +53,7 @@ class Writer:
             for key, source, lang, text in rows:
                 if plain(text) in self.dev:
                     self.left_out[name] += 1
-                elif (source, lang, text) not in seen:
+                elif source and text and (source, lang, text) not in seen:
                     seen.add((source, lang, text))
                     count[lang] += 1
                     print(json.dumps({key: source, "lang": lang, "text": text}, ensure_ascii=False), file=file)
@@ -97,6 +99,7 @@ def main(data, pairs, mined_rows, run, out):
     native += [(lang, text) for _, lang, text in train_questions(data) if lang in LANGS]
     seen = set()
     native = [(lang, t) for lang, t in native if t and not (plain(t) in seen or seen.add(plain(t)))]
+    native = [row for lang in LANGS for row in [r for r in native if r[0] == lang][:NATIVE]]
     writer.write("native", (("source", text, lang, text) for lang, text in native))
 
 

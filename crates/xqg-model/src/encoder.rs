@@ -240,7 +240,8 @@ impl Encoder {
         let h = self.network.config().hidden_size;
         let mut scratch = self.take_scratch();
         scratch.share_between(1);
-        let (states, _) = self.network.forward(group.iter().map(|t| t.ids.as_slice()), &mut scratch);
+        let (states, _) =
+            self.network.forward(group.iter().map(|t| t.ids.as_slice()), &mut scratch);
         let rows = states.data.chunks_exact(states.stride).flat_map(|row| &row[..h]);
         let rows = rows.copied().collect();
         self.spare.lock().expect("no panic while locked").push(scratch);

@@ -22,7 +22,7 @@ pub use index::{
     IndexAddArgs, IndexArgs, IndexBuildArgs, IndexMergeArgs, IndexSketchArgs, IndexVerb,
 };
 pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
-pub use train::{TrainRetrieverArgs, TrainVerb};
+pub use train::{TrainGeneratorArgs, TrainRetrieverArgs, TrainVerb};
 pub use values::{LangArg, MarginArg, MeasureArg, ShardArg};
 use values::{one_word, positive};
 

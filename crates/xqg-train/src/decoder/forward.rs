@@ -112,11 +112,7 @@ impl Decoder {
         let mut input = std::mem::take(&mut group.back.input);
         let kept = (&mut p.normed[FEED], &mut p.scales[FEED]);
         self.input(&layer.ffn_norm, &group.states, kept, &mut input);
-        self.project(
-            &[layer.expand],
-            &input,
-            sized(&mut p.inner, group.rows() * self.shape.inner),
-        );
+        self.project(&[layer.expand], &input, sized(&mut p.inner, group.rows() * self.shape.inner));
         let active = sized(&mut s.active, p.inner.len());
         active.copy_from_slice(&p.inner);
         activate(self.isa, active, ACTIVATION);

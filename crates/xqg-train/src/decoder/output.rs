@@ -97,7 +97,13 @@ impl Decoder {
         bucket.logits = vec![0.0; rows * stride];
         let logits = &mut bucket.logits[..];
         let weight = View::new(&table.rows, h);
-        matmul_transposed(Shape { m: rows, n, k: h }, View::new(&bucket.x, h), weight, logits, stride);
+        matmul_transposed(
+            Shape { m: rows, n, k: h },
+            View::new(&bucket.x, h),
+            weight,
+            logits,
+            stride,
+        );
         for (logits, row) in logits.chunks_exact_mut(stride).zip(&bucket.rows) {
             let logits = &mut logits[..n];
             logits.iter_mut().for_each(|x| *x *= self.shape.logit_scale);

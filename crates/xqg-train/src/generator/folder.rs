@@ -55,7 +55,9 @@ pub fn write(to: &Path, decoder: &Decoder, about: About, int8: bool) -> Result<(
     for parameter in &decoder.parameters.0 {
         let (name, shape) = (parameter.name.clone(), parameter.shape.clone());
         match shape[..] {
-            [rows, width] if int8 => tensors.extend(quantised(name, (rows, width), &parameter.values)),
+            [rows, width] if int8 => {
+                tensors.extend(quantised(name, (rows, width), &parameter.values))
+            }
             _ => tensors.push(floats(name, shape, &parameter.values)),
         }
     }

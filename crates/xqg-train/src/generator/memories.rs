@@ -78,9 +78,8 @@ impl Memories {
         let limit = |share: f32| (f64::from(share) * u64::MAX as f64) as u64;
         for (i, row) in numbers.chunks_exact(self.hidden).enumerate() {
             // The first token stays, so that something does.
-            let left_out = |(key, share): (Key, f32)| {
-                i > 0 && key.part(i as u64).number() < limit(share)
-            };
+            let left_out =
+                |(key, share): (Key, f32)| i > 0 && key.part(i as u64).number() < limit(share);
             if !drop.is_some_and(left_out) {
                 let at = rows.len();
                 rows.resize(at + self.hidden, 0.0);
@@ -93,11 +92,7 @@ impl Memories {
 impl File {
     /// A file that holds so many sources, with the number of those that were cut; `None` where it is
     /// missing or not whole.
-    fn open(
-        path: &Path,
-        count: usize,
-        hidden: usize,
-    ) -> Result<Option<(Self, usize)>, DataError> {
+    fn open(path: &Path, count: usize, hidden: usize) -> Result<Option<(Self, usize)>, DataError> {
         if !path.exists() {
             return Ok(None);
         }
@@ -124,7 +119,11 @@ impl File {
     }
 }
 
-fn write(path: &Path, encoder: &Encoder, (side, part): (Side, &[String])) -> Result<(), TrainError> {
+fn write(
+    path: &Path,
+    encoder: &Encoder,
+    (side, part): (Side, &[String]),
+) -> Result<(), TrainError> {
     let found = encoder.states(side, part)?;
     let mut bytes = MAGIC.to_vec();
     let lengths = found.lengths.iter().map(|&n| n as u32);

@@ -49,9 +49,8 @@ impl Task {
         for path in &task.files {
             let langs = config.langs.clone();
             let corpus = corpus.clone();
-            let parse = Box::new(move |line: &str| {
-                parse(&json_object(line)?, &langs, corpus.as_ref())
-            });
+            let parse =
+                Box::new(move |line: &str| parse(&json_object(line)?, &langs, corpus.as_ref()));
             for row in LineFile::open(path, BadLines::Stop, parse)? {
                 let (source, lang, text) = row?;
                 let place = *places.entry(source).or_insert_with_key(|source| {
@@ -111,7 +110,10 @@ fn source(row: &Value, corpus: Option<&BTreeMap<String, String>>) -> Result<Stri
     }
     let docid = needed(row, "docid")?;
     let Some(corpus) = corpus else {
-        return Err(Mismatch::new("a `source`, for the task has no `corpus`", format!("docid {docid}")));
+        return Err(Mismatch::new(
+            "a `source`, for the task has no `corpus`",
+            format!("docid {docid}"),
+        ));
     };
     let found = corpus.get(&docid).cloned();
     found.ok_or_else(|| Mismatch::new("a docid of the task's corpus", docid))

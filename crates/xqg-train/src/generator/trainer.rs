@@ -419,8 +419,7 @@ fn ready(
     let mut all = Vec::new();
     for (number, (said, task)) in config.tasks.iter().zip(tasks).enumerate() {
         let of = task.sources.len();
-        let mut told =
-            |done: usize| tell(&Event::Read { task: said.name.clone(), done, of });
+        let mut told = |done: usize| tell(&Event::Read { task: said.name.clone(), done, of });
         let sources = (said.side.into(), &task.sources[..]);
         let memories = Memories::open(encoder, sources, &states, &mut told)?;
         let limit = config.decoder.positions;
@@ -489,7 +488,8 @@ fn initial(config: &GeneratorConfig, vocabulary: &Vocabulary) -> Result<Initial,
     let table = checkpoint.tensor(name, &shape)?;
     let width = shape.get(1).copied().unwrap_or_default();
     let row = |&id: &u32| table.get(id as usize * width..(id as usize + 1) * width);
-    let words = vocabulary.kept.iter().flat_map(|id| row(id).unwrap_or_default()).copied().collect();
+    let words =
+        vocabulary.kept.iter().flat_map(|id| row(id).unwrap_or_default()).copied().collect();
     Ok(Initial { words, counts: vocabulary.counts.clone(), seed: config.run.seed })
 }
 

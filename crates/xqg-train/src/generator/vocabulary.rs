@@ -42,7 +42,11 @@ impl Vocabulary {
     ///
     /// # Errors
     /// When the encoder has no Unigram tokenizer of XLM-RoBERTa's ids, or the disk refuses.
-    pub fn open(config: &GeneratorConfig, tasks: &[Task], folder: &Path) -> Result<Self, TrainError> {
+    pub fn open(
+        config: &GeneratorConfig,
+        tasks: &[Task],
+        folder: &Path,
+    ) -> Result<Self, TrainError> {
         let network = Recipe::read(&config.encoder)?.network;
         let path = network.join("tokenizer.json");
         let pieces = Pieces::read(&path)?;

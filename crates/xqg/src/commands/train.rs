@@ -119,7 +119,9 @@ impl GeneratorTeller {
             }
             Event::Saved { step } => output::note(format_args!("step {step}: saved")),
             Event::Stopped { step } => {
-                output::note(format_args!("step {step}: nothing better came, so the run ends here"));
+                output::note(format_args!(
+                    "step {step}: nothing better came, so the run ends here"
+                ));
             }
             _ => {}
         }
