@@ -18,6 +18,7 @@ pub mod npy;
 pub mod passage;
 pub mod qrels;
 pub mod query;
+pub mod question_log;
 pub mod run;
 pub mod training;
 pub mod translations;

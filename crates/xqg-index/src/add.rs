@@ -65,7 +65,7 @@ pub fn add(
     }
     let (layer, mut summary) = prepared?;
     encode_layer(index, &manifest, &layer, encode, (&mut summary, observer))?;
-    manifest.layers.push(layer);
+    manifest.add_layer(layer);
     manifest.write(index)?;
     remove_marks(index, id)?;
     Ok(summary)

@@ -127,7 +127,9 @@ pub fn build(
         let layer = drop_if_bad(prepared, folder, fresh)?;
         work.encode_units(layer.as_ref(), observer)?;
         let mut manifest = work.manifest();
-        manifest.layers.extend(layer);
+        if let Some(layer) = layer {
+            manifest.add_layer(layer);
+        }
         Ok((manifest, work.summary))
     })
 }

@@ -28,6 +28,7 @@ use xqg_data::npy::Dtype;
 
 use crate::collapse::Collapsed;
 use crate::error::Result;
+use crate::fuse::{DEFAULT_SHARE, Reduce};
 
 /// The version that this code writes and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -53,6 +54,21 @@ pub struct LangCount {
     pub lang: Lang,
     /// How many questions.
     pub questions: u64,
+}
+
+/// How questions are fused where a search does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Defaults {
+    /// The part of the whole weight that belongs to the questions.
+    pub share: f32,
+    /// Their sum or their mean.
+    pub reduce: Reduce,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { share: DEFAULT_SHARE, reduce: Reduce::Mean }
+    }
 }
 
 /// The inputs and settings that decide an index's bytes; a build can only be resumed with the same.
@@ -105,6 +121,9 @@ pub struct IndexManifest {
     pub shard: (u32, u32),
     /// The layers of questions.
     pub layers: Vec<Layer>,
+    /// How its questions are fused where a search does not say; an older index has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
     /// What was fused into its one matrix, where it is a collapsed index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapsed: Option<Collapsed>,
@@ -121,8 +140,20 @@ impl IndexManifest {
             passages,
             shard,
             layers: Vec::new(),
+            defaults: None,
             collapsed: None,
         }
+    }
+
+    /// How its questions are fused where a search does not say.
+    pub fn defaults(&self) -> Defaults {
+        self.defaults.unwrap_or_default()
+    }
+
+    /// Adds a layer of questions; the first brings the defaults.
+    pub fn add_layer(&mut self, layer: Layer) {
+        self.layers.push(layer);
+        self.defaults.get_or_insert_default();
     }
 
     /// The part of the whole that this folder holds.

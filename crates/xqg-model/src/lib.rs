@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod encoder;
 pub mod error;
+pub mod generator;
 pub mod get;
 pub mod linear;
 mod network;

@@ -4,6 +4,7 @@
 mod derived;
 mod encoder;
 mod fusion;
+mod generate;
 mod index;
 mod mine;
 mod train;
@@ -18,12 +19,14 @@ use xqg_data::lines::BadLines;
 pub use derived::{ApproximateArgs, FormatArg, IndexCollapseArgs, IndexExportArgs, IndexGraphArgs};
 pub use encoder::{DtypeArg, EncoderArgs, IndexDtypeArg, PoolingArg, PrecisionArg, SideArg};
 pub use fusion::{AutoArg, FusedArgs, FusionArgs, ReduceArg};
+pub use generate::{DecodingArgs, EndpointArgs, FilterArgs, GateArgs, GenerateArgs, ShortlistArg};
 pub use index::{
-    IndexAddArgs, IndexArgs, IndexBuildArgs, IndexMergeArgs, IndexSketchArgs, IndexVerb,
+    IndexAddArgs, IndexArgs, IndexBuildArgs, IndexMergeArgs, IndexSketchArgs, IndexTuneArgs,
+    IndexVerb,
 };
 pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
 pub use train::{TrainGeneratorArgs, TrainRetrieverArgs, TrainVerb};
-pub use values::{LangArg, MarginArg, MeasureArg, ShardArg};
+pub use values::{LangArg, MarginArg, MeasureArg, PromptArg, ShardArg};
 use values::{one_word, positive};
 
 /// A use of the program that cannot be meant; the exit code is 2.
@@ -73,6 +76,10 @@ pub enum Command {
     },
     /// Turn queries or passages into embeddings
     Encode(EncodeArgs),
+    /// Write the questions that passages answer, in the readers' languages
+    Generate(Box<GenerateArgs>),
+    /// Keep the good ones of questions that are there
+    Filter(FilterArgs),
     /// Build an index from passages and, if given, the questions attached to them
     Index(IndexArgs),
     /// Find the nearest passages of each query
@@ -259,12 +266,35 @@ pub struct SearchArgs {
     /// The model, where it is no longer at the place that the index remembers
     #[arg(long)]
     pub model: Option<String>,
+    /// Before a query is encoded, have a language model write a passage that answers it: openai:NAME, a
+    /// model behind --endpoint
+    #[arg(long, value_name = "openai:NAME", help_heading = "Expansion", requires = "endpoint")]
+    #[arg(conflicts_with = "query_embeddings")]
+    pub expand: Option<String>,
+    /// What becomes of that passage
+    #[arg(long, value_enum, default_value = "concat", help_heading = "Expansion")]
+    pub expand_mode: ExpandModeArg,
+    /// The language of that passage: that of the passages searched
+    #[arg(long, value_name = "LANG", default_value = "en", help_heading = "Expansion")]
+    pub expand_lang: LangArg,
+    /// Where the model of openai:NAME is
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
     /// Exactly or by a graph
     #[command(flatten)]
     pub approximate: ApproximateArgs,
     /// How to fuse
     #[command(flatten)]
     pub fusion: FusionArgs,
+}
+
+/// What becomes of a passage that was written for a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExpandModeArg {
+    /// It is put behind the query, and both are encoded as a passage, cut at a passage's length
+    Concat,
+    /// It takes the query's place and is encoded as a passage
+    Replace,
 }
 
 /// What happens to questions without a proper ranking.

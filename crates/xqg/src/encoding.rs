@@ -2,6 +2,7 @@
 //! the user's words or with an index's contract, and say which encoder it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use xqg_data::contract::EncoderContract;
@@ -13,6 +14,7 @@ use xqg_index::manifest::IndexManifest;
 use xqg_index::progress::{Progress, Stage};
 use xqg_kernel::isa::Isa;
 use xqg_model::encoder::{Encoder, EncoderOptions};
+use xqg_model::generator::GeneratorOptions;
 use xqg_model::linear::Precision;
 use xqg_model::recipe::Pooling;
 
@@ -24,7 +26,7 @@ use crate::progress::Display;
 /// An opened encoder and the folder it came from.
 pub struct Opened {
     /// The encoder.
-    pub encoder: Encoder,
+    pub encoder: Arc<Encoder>,
     /// Its folder, absolute.
     pub folder: PathBuf,
 }
@@ -42,12 +44,7 @@ pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
         passage_prefix: args.passage_prefix.clone(),
         query_max_tokens: args.query_max_tokens,
         passage_max_tokens: args.passage_max_tokens,
-        precision: match args.precision {
-            PrecisionArg::Auto => Precision::near(isa.unwrap_or_else(Isa::detect)),
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::Int8 => Precision::Int8,
-            PrecisionArg::Int8Fast => Precision::Int8Fast,
-        },
+        precision: precision(args, isa),
         isa,
         keep_packed: keep_packed(),
     };
@@ -57,7 +54,7 @@ pub fn open(name: &str, args: &EncoderArgs) -> Result<Opened> {
 fn open_with(name: &str, options: &EncoderOptions) -> Result<Opened> {
     let folder = model::fetch(name)?;
     let folder = folder.canonicalize().unwrap_or(folder);
-    let encoder = Encoder::open(&folder, options)?;
+    let encoder = Arc::new(Encoder::open(&folder, options)?);
     log::info!("{}", describe(encoder.contract()));
     Ok(Opened { encoder, folder })
 }
@@ -79,15 +76,45 @@ pub fn open_for(manifest: &IndexManifest, model: Option<&str>, what: &str) -> Re
             remembered.display()
         ),
     };
-    let options =
-        if contract.is_known() { options_of(contract) } else { EncoderOptions::default() };
-    let options = EncoderOptions { isa: instruction_set()?, ..options };
-    let opened = open_with(&name, &options)?;
     if !contract.is_known() {
         output::warn(format_args!("{what}: nobody knows whether {name} made its embeddings"));
     }
+    open_as(contract, &name, what)
+}
+
+/// Opens a model with the settings of a contract; refuses one whose contract differs.
+pub fn open_as(contract: &EncoderContract, name: &str, what: &str) -> Result<Opened> {
+    let options =
+        if contract.is_known() { options_of(contract) } else { EncoderOptions::default() };
+    let options = EncoderOptions { isa: instruction_set()?, ..options };
+    let opened = open_with(name, &options)?;
     contract.check(opened.encoder.contract(), what)?;
     Ok(opened)
+}
+
+/// How a generator is opened: with this encoder, at the user's precision.
+pub fn generator_options(
+    encoder: Option<Arc<Encoder>>,
+    args: &EncoderArgs,
+) -> Result<GeneratorOptions> {
+    let isa = instruction_set()?;
+    let precision = precision(args, isa);
+    Ok(GeneratorOptions {
+        encoder,
+        precision,
+        isa,
+        keep_packed: keep_packed(),
+        ..Default::default()
+    })
+}
+
+fn precision(args: &EncoderArgs, isa: Option<Isa>) -> Precision {
+    match args.precision {
+        PrecisionArg::Auto => Precision::near(isa.unwrap_or_else(Isa::detect)),
+        PrecisionArg::F32 => Precision::F32,
+        PrecisionArg::Int8 => Precision::Int8,
+        PrecisionArg::Int8Fast => Precision::Int8Fast,
+    }
 }
 
 /// The settings that a contract was made with.

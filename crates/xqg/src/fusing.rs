@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use xqg_index::collapse::refuse_collapsed;
-use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Reduce, Weight};
+use xqg_index::fuse::{LangWeights, Reduce, Weight};
 use xqg_index::fused::Fusion;
 use xqg_index::index::Index;
 
@@ -25,8 +25,9 @@ pub fn setting(index: &Index, args: &FusedArgs) -> Result<Fusion> {
     Ok(Fusion {
         weight: weight(index, args),
         reduce: match args.reduce {
-            ReduceArg::Sum => Reduce::Sum,
-            ReduceArg::Mean => Reduce::Mean,
+            Some(ReduceArg::Sum) => Reduce::Sum,
+            Some(ReduceArg::Mean) => Reduce::Mean,
+            None => index.manifest.defaults().reduce,
         },
         renormalize: match args.renormalize {
             AutoArg::Auto => index.manifest.plan.contract.normalize,
@@ -49,7 +50,7 @@ fn weight(index: &Index, args: &FusedArgs) -> Weight {
     match (args.alpha, args.share) {
         (Some(alpha), _) => Weight::Alpha(alpha),
         (None, Some(share)) => Weight::Share(share),
-        (None, None) if is_default(index, args) => Weight::Share(DEFAULT_SHARE),
+        (None, None) if is_default(index, args) => Weight::Share(index.manifest.defaults().share),
         (None, None) => Weight::Alpha(0.0),
     }
 }

@@ -3,12 +3,17 @@
 //! code (0 done, 1 failed, 2 used wrongly).
 
 mod args;
+mod chat;
 mod commands;
 mod encoding;
+mod expanding;
 mod fusing;
+mod generating;
 mod mining;
 mod output;
 mod progress;
+mod sharding;
+mod units;
 
 use std::process::ExitCode;
 
@@ -53,14 +58,18 @@ fn run(command: Command) -> Result<()> {
         Command::Model { verb: ModelVerb::PruneVocab(args) } => commands::prune::run(&args),
         Command::Encode(args) => commands::encode::run(&args),
         Command::Index(args) => match args.verb {
+            None if args.build.generate => commands::index_generate::run(&args.build),
             None => commands::index::build(&args.build),
             Some(IndexVerb::Add(args)) => commands::index::add(&args),
             Some(IndexVerb::Merge(args)) => commands::index::merge(&args),
             Some(IndexVerb::Sketch(args)) => commands::index::sketch(&args),
+            Some(IndexVerb::Tune(args)) => commands::tune::run(&args),
             Some(IndexVerb::Graph(args)) => commands::graph::build(&args),
             Some(IndexVerb::Collapse(args)) => commands::derive::collapse(&args),
             Some(IndexVerb::Export(args)) => commands::derive::export(&args),
         },
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Filter(args) => commands::filter::run(&args),
         Command::Search(args) => commands::search::run(&args),
         Command::Mine(args) => commands::mine::run(&args),
         Command::Train { verb: TrainVerb::Retriever(args) } => commands::train::retriever(&args),

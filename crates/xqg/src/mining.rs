@@ -3,7 +3,7 @@
 //! do not know each other, so it lives in the binary.
 //!
 //! One work unit of queries after another: `unit` ranks and reads, `select` chooses, `answers`
-//! says which passage holds what, `work` keeps finished units on disk and resumes, `counts` adds up
+//! says which passage holds what, `crate::units` keeps finished units on disk and resumes, `counts` adds up
 //! by language.
 
 pub mod answers;
@@ -12,4 +12,3 @@ pub mod passages;
 pub mod retriever;
 pub mod select;
 pub mod unit;
-pub mod work;

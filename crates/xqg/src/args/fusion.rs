@@ -32,13 +32,14 @@ pub struct FusedArgs {
     /// The formula's alpha, 0 to 1
     #[arg(long, value_parser = fraction)]
     pub alpha: Option<f32>,
-    /// The part of the fused weight that belongs to the questions, 0 to 1 [default: 0.4 where the
-    /// index has questions]
+    /// The part of the fused weight that belongs to the questions, 0 to 1 [default: the index's, which
+    /// is 0.4 unless `xqg index tune` chose another; 0 where it has no questions]
     #[arg(long, value_parser = fraction)]
     pub share: Option<f32>,
-    /// Sum or mean of a passage's questions
-    #[arg(long, value_enum, default_value = "mean")]
-    pub reduce: ReduceArg,
+    /// Sum or mean of a passage's questions [default: the index's, which is the mean unless `xqg index
+    /// tune` chose the sum]
+    #[arg(long, value_enum)]
+    pub reduce: Option<ReduceArg>,
     /// Whether fused embeddings are scaled to length one
     #[arg(long, value_enum, default_value = "auto")]
     pub renormalize: AutoArg,

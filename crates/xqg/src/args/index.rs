@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::derived::{IndexCollapseArgs, IndexExportArgs, IndexGraphArgs};
 use super::encoder::{EncoderArgs, IndexDtypeArg, SideArg};
-use super::values::{ShardArg, positive};
+use super::generate::DecodingArgs;
+use super::values::{LangArg, MeasureArg, ShardArg, SweepArg, positive};
 
 /// `xqg index`, with or without a verb of its own.
 #[derive(Debug, Args)]
@@ -36,6 +37,8 @@ pub enum IndexVerb {
     Merge(IndexMergeArgs),
     /// Write the 8-bit copies that make searching fast, where an older index lacks them
     Sketch(IndexSketchArgs),
+    /// Choose how questions are fused where a search does not say, by queries with answers or qrels
+    Tune(IndexTuneArgs),
     /// Build the graph that `xqg search --approximate` follows
     Graph(IndexGraphArgs),
     /// Write a smaller index: questions fused in for good, one matrix
@@ -65,6 +68,20 @@ pub struct IndexBuildArgs {
     /// The questions attached to them: JSON lines with docid, lang, text, in any order; .gz too
     #[arg(long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
+    /// Have questions written and attached in the same go, in the languages of --langs
+    #[arg(long, requires = "langs", conflicts_with_all = ["queries", "embeddings"])]
+    pub generate: bool,
+    /// What writes them: a generator's folder [default: the generator in models/ that was made for this
+    /// encoder]
+    #[arg(long, value_name = "DIR", requires = "generate")]
+    pub generator: Option<String>,
+    /// The languages to write in
+    #[arg(long, value_name = "LANG,…", value_delimiter = ',', requires = "generate")]
+    pub langs: Vec<LangArg>,
+    /// Questions for each passage in each language
+    #[arg(short = 'n', default_value = "5", value_name = "N", requires = "generate")]
+    #[arg(value_parser = positive)]
+    pub n: usize,
     /// The index folder to write
     #[arg(long, value_name = "INDEX", required = true)]
     pub out: Option<PathBuf>,
@@ -88,6 +105,9 @@ pub struct IndexBuildArgs {
     /// other inputs
     #[arg(long)]
     pub force: bool,
+    /// How the generator decodes
+    #[command(flatten)]
+    pub decoding: DecodingArgs,
     /// Which encoder
     #[command(flatten)]
     pub encoder: EncoderArgs,
@@ -136,4 +156,46 @@ pub struct IndexSketchArgs {
     /// The index folder
     #[arg(long, value_name = "INDEX")]
     pub index: PathBuf,
+}
+
+/// `xqg index tune`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Searches with every share and with mean and sum, takes the best average over languages \
+(the smaller share among equals), and writes it into the index's manifest, where `xqg search` finds it. \
+Take other queries than those to be evaluated with.\n\nExamples:\n  xqg index tune --index INDEX \
+--queries train.jsonl --corpus corpus.jsonl\n  xqg index tune --index INDEX --queries train.jsonl \
+--qrels train.tsv --measure nDCG@10"
+)]
+pub struct IndexTuneArgs {
+    /// The index folder
+    #[arg(long, value_name = "INDEX")]
+    pub index: PathBuf,
+    /// The queries: XOR-TyDi or BEIR JSON lines, with answers unless there are qrels; .gz too
+    #[arg(long, value_name = "FILE")]
+    pub queries: PathBuf,
+    /// Judged passages (TREC or BEIR)
+    #[arg(long, value_name = "FILE")]
+    pub qrels: Option<PathBuf>,
+    /// The passages that the index was built from: answers are looked for in them
+    #[arg(long, value_name = "FILE", required_unless_present = "qrels")]
+    pub corpus: Option<PathBuf>,
+    /// What is to be best [default: RR@10 with --qrels, else R@2kt]
+    #[arg(long, value_name = "MEASURE")]
+    pub measure: Option<MeasureArg>,
+    /// The shares, from A to B in steps of STEP
+    #[arg(long, value_name = "A:B:STEP", default_value = "0:0.8:0.1")]
+    pub shares: SweepArg,
+    /// Passages for each query
+    #[arg(short, long, default_value = "100", value_parser = positive)]
+    pub k: usize,
+    /// The model, where it is no longer at the place that the index remembers
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Only show; leave the index as it is
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

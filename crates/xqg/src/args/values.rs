@@ -1,6 +1,7 @@
 //! Values on the command line that are more than a word or a number: how they are read, and what
 //! is said when they cannot be.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use xqg_data::lang::Lang;
@@ -117,6 +118,38 @@ impl FromStr for MarginArg {
     }
 }
 
+/// `te=prompt.txt`, or a file for all languages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptArg {
+    /// The language; none for all.
+    pub lang: Option<Lang>,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl FromStr for PromptArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (lang, path) = match text.split_once('=') {
+            Some((lang, path)) => (Some(lang.parse::<LangArg>()?.0), path),
+            None => (None, text),
+        };
+        if path.is_empty() {
+            return Err(format!("expected a file, found `{text}`"));
+        }
+        Ok(Self { lang, path: PathBuf::from(path) })
+    }
+}
+
+/// A number above 0.
+pub fn above_zero(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x.is_finite() && x > 0.0 => Ok(x),
+        _ => Err(format!("expected a number above 0, found `{text}`")),
+    }
+}
+
 /// A whole number from 1.
 pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -178,6 +211,12 @@ mod tests {
         for bad in ["-1", "nan", "%", "inf%", "x"] {
             assert!(bad.parse::<MarginArg>().is_err(), "{bad}");
         }
+        assert_eq!("te=a.txt".parse::<PromptArg>().unwrap().lang, "te".parse().ok());
+        assert_eq!("a.txt".parse::<PromptArg>().unwrap().lang, None);
+        assert!("xx=a".parse::<PromptArg>().is_err() && "te=".parse::<PromptArg>().is_err());
+        assert!(
+            above_zero("0").is_err() && above_zero("nan").is_err() && above_zero("0.1").is_ok()
+        );
         assert_eq!(fraction("0.25"), Ok(0.25));
         assert!(fraction("1.5").is_err() && fraction("-0.1").is_err() && fraction("nan").is_err());
     }

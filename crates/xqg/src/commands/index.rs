@@ -2,20 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use xqg_data::contract::EncoderContract;
 use xqg_data::vectors::Embeddings;
 use xqg_index::add::AddOptions;
 use xqg_index::build::{BuildOptions, default_unit_rows, refuse_finished};
 use xqg_index::import::ImportOptions;
-use xqg_index::manifest::{IndexManifest, Shard};
+use xqg_index::manifest::IndexManifest;
 
-use crate::args::{
-    IndexAddArgs, IndexBuildArgs, IndexMergeArgs, IndexSketchArgs, ShardArg, bad_lines,
-};
+use crate::args::{IndexAddArgs, IndexBuildArgs, IndexMergeArgs, IndexSketchArgs, bad_lines};
 use crate::encoding::{self, observe};
 use crate::output;
 use crate::progress::Display;
+use crate::sharding::shard_and_output;
 
 /// Builds an index.
 pub fn build(args: &IndexBuildArgs) -> Result<()> {
@@ -88,40 +87,6 @@ fn model_of(args: &IndexBuildArgs, vectors: &Embeddings) -> Result<PathBuf> {
     let what = format!("using {} with {model}", vectors.path().display());
     vectors.contract().unwrap_or(&unknown).check(opened.encoder.contract(), &what)?;
     Ok(opened.folder)
-}
-
-/// Which part to build and where. The tasks of a Slurm array share one command line, so each gets
-/// an output of its own.
-fn shard_and_output(said: Option<ShardArg>, out: &Path) -> Result<(Shard, PathBuf)> {
-    if let Some(ShardArg(shard)) = said {
-        return Ok((shard, out.to_path_buf()));
-    }
-    let shard = slurm_shard()?;
-    if shard == Shard::WHOLE {
-        return Ok((shard, out.to_path_buf()));
-    }
-    let mut name = xqg_data::file::output_path(out)?.into_os_string();
-    name.push(format!(".{}-of-{}", shard.number, shard.of));
-    let out = PathBuf::from(name);
-    output::note(format_args!("part of a Slurm array: {}", out.display()));
-    Ok((shard, out))
-}
-
-/// The part of the work that a Slurm array gives this task.
-fn slurm_shard() -> Result<Shard> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let (Some(task), Some(count)) =
-        (variable("SLURM_ARRAY_TASK_ID"), variable("SLURM_ARRAY_TASK_COUNT"))
-    else {
-        return Ok(Shard::WHOLE);
-    };
-    let first = variable("SLURM_ARRAY_TASK_MIN").unwrap_or_else(|| "0".to_owned());
-    let number = |text: &str| text.parse::<u32>().context("reading SLURM_ARRAY_TASK_*: a number");
-    let number = (number(&task)?.saturating_sub(number(&first)?) + 1, number(&count)?);
-    let ShardArg(shard) = format!("{}/{}", number.0, number.1)
-        .parse()
-        .map_err(|e: String| anyhow::anyhow!("SLURM_ARRAY_TASK_*: {e}\nhint: set --shard I/N"))?;
-    Ok(shard)
 }
 
 /// Adds questions to an index.

@@ -11,6 +11,7 @@ use xqg_data::lines::BadLines;
 use xqg_data::passage::read_passages;
 use xqg_data::qrels::Qrels;
 use xqg_data::query::{Query, stream_queries};
+use xqg_data::training::write_example;
 use xqg_data::translations::{Translations, single_spaced};
 use xqg_index::index::Index;
 use xqg_index::manifest::hash_file;
@@ -23,15 +24,15 @@ use crate::mining::passages::{Passages, sample};
 use crate::mining::retriever::Retriever;
 use crate::mining::select::{Choice, Finder, Margin, Pick};
 use crate::mining::unit::{Known, Miner};
-use crate::mining::work::{Plan, Work, refuse_finished};
 use crate::output;
 use crate::progress::Display;
+use crate::units::{self, Plan, Work, refuse_finished};
 
 /// Runs the verb.
 pub fn run(args: &MineArgs) -> Result<()> {
     let choice = choice(args)?;
     let out = output_path(&args.out)?;
-    refuse_finished(&out, args.force)?;
+    refuse_finished(&[&out], args.force)?;
     let _lock = Lock::take(&out)?;
     let total = count_queries(&args.queries)?;
     let mut known = Known {
@@ -46,11 +47,7 @@ pub fn run(args: &MineArgs) -> Result<()> {
         known.judged = judged_rows(&retriever, qrels.as_ref())?;
         Ok(retriever)
     });
-    if prepared.is_err() && work.fresh {
-        // Bad input is mended and comes back as another file, which could not go on with this.
-        let _ = remove(&work.folder);
-    }
-    let (retriever, luck) = (prepared?, f64::from(args.positive.luck));
+    let (retriever, luck) = (work.prepared(prepared)?, f64::from(args.positive.luck));
     let miner = Miner {
         sample: if luck < 1.0 { sample(&retriever)? } else { Vec::new() },
         luck,
@@ -83,7 +80,10 @@ fn mine(
         if !work.has(unit) {
             display.show("mining", "queries", done, Some(total));
             let (examples, counts) = miner.unit(&batch, &mut passages)?;
-            work.write(unit, &examples, &counts)?;
+            let mut rows = Vec::new();
+            let written = examples.iter().try_for_each(|e| write_example(&mut rows, e));
+            written.map_err(DataError::io("writing", &work.rows(unit)))?;
+            work.write(unit, &rows, &counts)?;
         }
         done += batch.len() as u64;
         unit += 1;
@@ -91,7 +91,10 @@ fn mine(
 }
 
 fn finish(args: &MineArgs, work: Work, units: usize) -> Result<()> {
-    let counts = work.total(units)?;
+    let mut counts = Counts::default();
+    for unit in 0..units {
+        counts.add(&work.read_counts(unit)?);
+    }
     let total = counts.total();
     if total.rows == 0 {
         remove(&work.folder)?;
@@ -103,7 +106,7 @@ fn finish(args: &MineArgs, work: Work, units: usize) -> Result<()> {
             counts.table()
         );
     }
-    work.finish(units)?;
+    work.finish(|work| work.join(0..units, &output_path(&args.out)?))?;
     output::note(format_args!("{}: {} rows", args.out.display(), total.rows));
     print(args, &counts)
 }
@@ -205,7 +208,7 @@ fn plan(args: &MineArgs, choice: &Choice) -> Result<Plan> {
         "seed": choice.seed,
         "unit-queries": args.unit_queries,
     });
-    Ok(settings.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect())
+    Ok(units::plan(&settings))
 }
 
 fn open_retriever(args: &MineArgs, work: &Work, display: &mut Display) -> Result<Retriever> {

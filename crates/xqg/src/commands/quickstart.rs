@@ -27,6 +27,7 @@ use xqg_measure::report::comparison_table;
 use crate::args::{EncoderArgs, PrecisionArg, QuickstartArgs};
 use crate::commands::explain::{Asker, Explainer};
 use crate::encoding::{self, Opened, observe};
+use crate::generating::place::own_generator;
 use crate::output::{self, bold};
 use crate::progress::Display;
 
@@ -60,7 +61,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     measure(folder, queries.clone(), &runs)?;
     say("Why did this match? Two searches that the questions put right, and one they put wrong")?;
     show(&index, &opened, &queries, &asked)?;
-    next_steps(folder)
+    next_steps(folder, own_generator(Some(opened.encoder.contract())).is_some())
 }
 
 fn say(text: &str) -> Result<()> {
@@ -196,8 +197,8 @@ fn show(index: &Index, opened: &Opened, queries: &[Query], asked: &Asked) -> Res
     Ok(())
 }
 
-/// Commands to copy, with the program as it was called.
-fn next_steps(folder: &Path) -> Result<()> {
+/// Commands to copy, with the program as it was called; `generator`: whether one is at hand.
+fn next_steps(folder: &Path, generator: bool) -> Result<()> {
     say("Next")?;
     let program = std::env::args().next().unwrap_or_else(|| "xqg".to_owned());
     let (x, f) = (program, folder.display());
@@ -207,5 +208,11 @@ fn next_steps(folder: &Path) -> Result<()> {
          {x} evaluate --run {f}/run.share-0.2.trec --qrels {f}/qrels.tsv --queries {f}/queries.jsonl \
          --measures RR@10,nDCG@10\n\
          {x} index --model multilingual-e5-small --corpus YOURS.jsonl --queries QUESTIONS.jsonl --out INDEX"
-    ))
+    ))?;
+    if generator {
+        output::line(format_args!(
+            "{x} index --model multilingual-e5-small --corpus YOURS.jsonl --generate --langs te,ar --out INDEX"
+        ))?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use xqg_data::lang::Lang;
 use xqg_data::query::{Query, read_queries};
 use xqg_data::run::Run;
 use xqg_index::collapse::refuse_collapsed;
-use xqg_index::fuse::{DEFAULT_SHARE, LangWeights, Weight};
+use xqg_index::fuse::{LangWeights, Weight};
 use xqg_index::index::Index;
 use xqg_index::search::{Hits, QueryVectors, SearchOptions, search_rows};
 
@@ -18,6 +18,7 @@ use crate::args::{FusionArgs, SearchArgs, Usage};
 use crate::commands::explain::{Asker, Explainer, Shown};
 use crate::commands::graph::Approximation;
 use crate::encoding::{self, Opened, observe};
+use crate::expanding::expand;
 use crate::fusing;
 use crate::output;
 use crate::progress::Display;
@@ -75,7 +76,8 @@ fn options(index: &Index, args: &SearchArgs) -> Result<SearchOptions> {
         None => vec![one.weight],
     };
     if words.sweep.is_none() && fusing::is_default(index, &words.fused) {
-        output::note(format_args!("questions have the default share of {DEFAULT_SHARE}"));
+        let share = index.manifest.defaults().share;
+        output::note(format_args!("questions have the default share of {share}"));
     }
     Ok(SearchOptions {
         k: args.k.unwrap_or(if args.text.is_some() { 5 } else { 100 }).min(index.len()),
@@ -148,7 +150,14 @@ fn ask(index: &Index, opened: Option<&Opened>, args: &SearchArgs) -> Result<Aske
         (None, text) => vec![typed(text.clone().unwrap_or_default(), args.lang.map(|l| l.0))?],
     };
     warn_about_langs(index, args, &queries)?;
-    encode_queries(opened.expect("opened unless embeddings were given"), queries)
+    let opened = opened.expect("opened unless embeddings were given");
+    match &args.expand {
+        None => encode_queries(opened, queries, None),
+        Some(model) => {
+            let expanded = expand(&queries, args, model)?;
+            encode_queries(opened, queries, Some(expanded))
+        }
+    }
 }
 
 /// Takes the queries' embeddings as they are; their encoder must be the index's, where both are
@@ -201,7 +210,13 @@ fn typed(text: String, lang: Option<Lang>) -> Result<Query> {
     Ok(Query { qid: "q".to_owned(), lang, text, answers: Vec::new() })
 }
 
-fn encode_queries(opened: &Opened, queries: Vec<Query>) -> Result<Asked> {
+/// Encodes the queries, or as passages the texts that took their place.
+fn encode_queries(
+    opened: &Opened,
+    queries: Vec<Query>,
+    expanded: Option<Vec<String>>,
+) -> Result<Asked> {
+    let side = if expanded.is_some() { Side::Passage } else { Side::Query };
     let mut asked = Asked { qids: vec![], langs: vec![], texts: vec![], vectors: vec![] };
     for query in queries {
         asked.qids.push(query.qid);
@@ -210,9 +225,10 @@ fn encode_queries(opened: &Opened, queries: Vec<Query>) -> Result<Asked> {
     }
     let (mut display, mut truncated) = (Display::new(), 0);
     let total = Some(asked.texts.len() as u64);
-    for (i, batch) in asked.texts.chunks(256).enumerate() {
+    let texts = expanded.as_ref().unwrap_or(&asked.texts);
+    for (i, batch) in texts.chunks(256).enumerate() {
         display.show("encoding queries", "queries", i as u64 * 256, total);
-        let encoded = opened.encoder.encode(Side::Query, batch)?;
+        let encoded = opened.encoder.encode(side, batch)?;
         asked.vectors.extend(encoded.vectors);
         truncated += encoded.truncated as u64;
     }

