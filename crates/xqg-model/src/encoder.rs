@@ -83,6 +83,17 @@ pub(crate) struct Reading {
     pub embedding: Vec<f32>,
 }
 
+/// Token states of some texts, end to end, in their order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TokenStates {
+    /// Rows of as many numbers as the network's hidden size.
+    pub states: Vec<f32>,
+    /// Tokens of each text, special tokens included.
+    pub lengths: Vec<usize>,
+    /// Texts that were cut to the greatest length.
+    pub truncated: usize,
+}
+
 /// Some texts of a batch and the place of their vectors.
 struct Part<'a> {
     /// The first one's place in the batch.
@@ -258,6 +269,40 @@ impl Encoder {
         };
         let texts = texts.par_iter().enumerate().with_min_len(LEAST_TEXTS);
         texts.map_init(|| self.tokenizer.session(), encode).collect()
+    }
+
+    /// The token states after the last layer of texts as queries or as passages: what a decoder that
+    /// stands on this encoder attends to. They are neither pooled nor scaled.
+    ///
+    /// # Errors
+    /// When the tokenizer does not fit the network.
+    pub fn states(&self, side: Side, texts: &[String]) -> Result<TokenStates, ModelError> {
+        let texts = self.tokens(side, texts)?;
+        let groups: Vec<&[Tokens]> = split_groups(&texts).collect();
+        let states: Vec<Vec<f32>> =
+            groups.into_par_iter().with_max_len(1).map(|group| self.group_states(group)).collect();
+        Ok(TokenStates {
+            states: states.concat(),
+            lengths: texts.iter().map(|t| t.ids.len()).collect(),
+            truncated: texts.iter().filter(|t| t.truncated).count(),
+        })
+    }
+
+    fn group_states(&self, group: &[Tokens]) -> Vec<f32> {
+        let h = self.network.config().hidden_size;
+        let mut scratch = self.take_scratch();
+        scratch.share_between(1);
+        let (states, _) =
+            self.network.forward(group.iter().map(|t| t.ids.as_slice()), &mut scratch);
+        let rows = states.data.chunks_exact(states.stride).flat_map(|row| &row[..h]);
+        let rows = rows.copied().collect();
+        self.spare.lock().expect("no panic while locked").push(scratch);
+        rows
+    }
+
+    /// Length of a token's state.
+    pub fn hidden_size(&self) -> usize {
+        self.network.config().hidden_size
     }
 
     /// The tokens of the text at a place, whose ids the embeddings have.

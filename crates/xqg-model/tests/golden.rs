@@ -256,3 +256,22 @@ fn slow_e5_small_equals_pytorch_on_50_sentences() {
     }
     assert!(least > 0.99999, "least cosine to PyTorch: {least:.9}");
 }
+
+#[test]
+fn embeddings_are_the_mean_of_the_token_states() {
+    let options = EncoderOptions { normalize: Some(false), ..EncoderOptions::default() };
+    let encoder = Encoder::open(&folder("e5like"), &options).unwrap();
+    let texts: Vec<String> = ["a river", "", "two castles on a hill"].map(str::to_owned).into();
+    let states = encoder.states(Side::Passage, &texts).unwrap();
+    let (h, mut rest) = (encoder.hidden_size(), &states.states[..]);
+    let expected = encoder.encode(Side::Passage, &texts).unwrap().vectors;
+    for (expected, &n) in expected.chunks(h).zip(&states.lengths) {
+        let (text, tail) = rest.split_at(n * h);
+        rest = tail;
+        for (column, expected) in expected.iter().enumerate() {
+            let mean = (0..n).map(|row| text[row * h + column]).sum::<f32>() / n as f32;
+            assert!((mean - expected).abs() < 1e-5, "{mean} {expected}");
+        }
+    }
+    assert!(rest.is_empty());
+}

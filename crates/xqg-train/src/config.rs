@@ -342,21 +342,21 @@ impl TrainConfig {
     }
 }
 
-fn at_least_one(name: &'static str, value: usize) -> Result<(), TrainError> {
+pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<(), TrainError> {
     if value > 0 {
         return Ok(());
     }
     Err(TrainError::Setting { name, expected: "1 or more", found: value.to_string() })
 }
 
-fn share(name: &'static str, value: f64) -> Result<(), TrainError> {
+pub(crate) fn share(name: &'static str, value: f64) -> Result<(), TrainError> {
     if (0.0..1.0).contains(&value) {
         return Ok(());
     }
     Err(TrainError::Setting { name, expected: "0 or more and below 1", found: value.to_string() })
 }
 
-fn positive(name: &'static str, value: f64) -> Result<(), TrainError> {
+pub(crate) fn positive(name: &'static str, value: f64) -> Result<(), TrainError> {
     if value > 0.0 && value.is_finite() {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xqg_data::error::DataError;
 use xqg_data::file::{partial_path, remove, replace_folder, write_whole};
@@ -12,9 +13,9 @@ use xqg_model::checkpoint::Checkpoint;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::optimiser::Moments;
+use crate::optimiser::{Moments, Optimiser};
 use crate::parameters::{Kind, Parameters, write_tensors};
-use crate::towers::{Tower, Towers};
+use crate::towers::Towers;
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,12 +30,12 @@ pub struct Progress {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct StateFile {
+struct StateFile<C> {
     format: String,
     progress: Progress,
     /// Number of rows that are learned from: other data is another run.
     rows: usize,
-    config: TrainConfig,
+    config: C,
 }
 
 const FORMAT: &str = "xqg-train-state-1";
@@ -54,33 +55,49 @@ pub fn save(
     towers: &Towers,
     progress: &Progress,
 ) -> Result<(), TrainError> {
-    let folder = state_folder(&config.out);
+    let networks: Vec<_> =
+        towers.all.iter().map(|t| (&t.encoder.parameters, &t.optimiser)).collect();
+    let same = TrainConfig { out: PathBuf::new(), ..config.clone() };
+    save_run(&config.out, (&same, rows), &networks, progress)
+}
+
+/// Saves networks and their optimisers with the settings and the number of rows of their run.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_run<C: Serialize>(
+    out: &Path,
+    (config, rows): (&C, usize),
+    networks: &[(&Parameters, &Optimiser)],
+    progress: &Progress,
+) -> Result<(), TrainError> {
+    let folder = state_folder(out);
     let partial = partial_path(&folder);
     remove(&partial)?;
     fs::create_dir_all(&partial).map_err(DataError::io("creating", &partial))?;
-    for (i, tower) in towers.all.iter().enumerate() {
-        tower
-            .encoder
-            .parameters
-            .write(&partial.join(format!("parameters-{i}.safetensors")), &[])?;
-        save_moments(&partial.join(format!("moments-{i}.safetensors")), tower)?;
+    for (i, (parameters, optimiser)) in networks.iter().enumerate() {
+        parameters.write(&partial.join(format!("parameters-{i}.safetensors")), &[])?;
+        let path = partial.join(format!("moments-{i}.safetensors"));
+        save_moments(&path, parameters, optimiser)?;
     }
-    let config = TrainConfig { out: PathBuf::new(), ..config.clone() };
     let state = StateFile { format: FORMAT.into(), progress: progress.clone(), rows, config };
     let text = serde_json::to_vec_pretty(&state).expect("a state is JSON");
     write_whole(&partial.join("state.json"), &text)?;
     Ok(replace_folder(&partial, &folder)?)
 }
 
-fn save_moments(path: &Path, tower: &Tower) -> Result<(), TrainError> {
-    let parameters = &tower.encoder.parameters.0;
-    let rows: Vec<Vec<f32>> = tower.optimiser.moments.iter().map(row_numbers).collect();
+fn save_moments(
+    path: &Path,
+    parameters: &Parameters,
+    optimiser: &Optimiser,
+) -> Result<(), TrainError> {
+    let rows: Vec<Vec<f32>> = optimiser.moments.iter().map(row_numbers).collect();
     let mut names = Vec::new();
-    for parameter in parameters {
+    for parameter in &parameters.0 {
         names.push(["first", "second", "rows"].map(|part| format!("{part}.{}", parameter.name)));
     }
     let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = Vec::new();
-    for ((names, moments), rows) in names.iter().zip(&tower.optimiser.moments).zip(&rows) {
+    for ((names, moments), rows) in names.iter().zip(&optimiser.moments).zip(&rows) {
         let [first, second, numbers] = names;
         tensors.push((first, vec![moments.first.len()], &moments.first));
         tensors.push((second, vec![moments.second.len()], &moments.second));
@@ -88,7 +105,7 @@ fn save_moments(path: &Path, tower: &Tower) -> Result<(), TrainError> {
     }
     let tensors: Vec<(&str, &[usize], &[f32])> =
         tensors.iter().map(|(name, shape, values)| (*name, shape.as_slice(), *values)).collect();
-    write_tensors(path, &tensors, &[("steps", tower.optimiser.steps.to_string())])
+    write_tensors(path, &tensors, &[("steps", optimiser.steps.to_string())])
 }
 
 /// The rows of a table that have moments, in their order. Row numbers are below 2²⁴, so they are
@@ -108,16 +125,31 @@ pub fn load(
     rows: usize,
     towers: &mut Towers,
 ) -> Result<Option<Progress>, TrainError> {
-    let folder = state_folder(&config.out);
+    let same = TrainConfig { out: PathBuf::new(), ..config.clone() };
+    let mut networks: Vec<_> =
+        towers.all.iter_mut().map(|t| (&mut t.encoder.parameters, &mut t.optimiser)).collect();
+    load_run(&config.out, (&same, rows), &mut networks)
+}
+
+/// Loads networks and optimisers of a run with these settings and rows; `None` where nothing was
+/// saved.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_run<C: DeserializeOwned + PartialEq>(
+    out: &Path,
+    (config, rows): (&C, usize),
+    networks: &mut [(&mut Parameters, &mut Optimiser)],
+) -> Result<Option<Progress>, TrainError> {
+    let folder = state_folder(out);
     recover(&folder)?;
     let path = folder.join("state.json");
     if !path.exists() {
         return Ok(None);
     }
     let bytes = fs::read(&path).map_err(DataError::io("reading", &path))?;
-    let found: StateFile = serde_json::from_slice(&bytes).map_err(|e| unexpected(&path, e))?;
-    let same = TrainConfig { out: PathBuf::new(), ..config.clone() };
-    if found.config != same || found.rows != rows || found.format != FORMAT {
+    let found: StateFile<C> = serde_json::from_slice(&bytes).map_err(|e| unexpected(&path, e))?;
+    if found.config != *config || found.rows != rows || found.format != FORMAT {
         return Err(TrainError::Unexpected {
             path,
             expected: "the state of this configuration and these rows".into(),
@@ -125,13 +157,12 @@ pub fn load(
             hint: "give back the old settings to go on, name another `out`, or use --force to begin anew",
         });
     }
-    for (i, tower) in towers.all.iter_mut().enumerate() {
-        let parameters =
-            Checkpoint::open_file(&folder.join(format!("parameters-{i}.safetensors")))?;
-        load_parameters(&parameters, &mut tower.encoder.parameters)?;
+    for (i, (parameters, optimiser)) in networks.iter_mut().enumerate() {
+        let from = Checkpoint::open_file(&folder.join(format!("parameters-{i}.safetensors")))?;
+        load_parameters(&from, parameters)?;
         let moments = Checkpoint::open_file(&folder.join(format!("moments-{i}.safetensors")))?;
-        load_moments(&moments, tower)?;
-        tower.optimiser.steps = found.progress.step;
+        load_moments(&moments, parameters, optimiser)?;
+        optimiser.steps = found.progress.step;
     }
     Ok(Some(found.progress))
 }
@@ -163,9 +194,12 @@ fn load_parameters(from: &Checkpoint, to: &mut Parameters) -> Result<(), TrainEr
     Ok(())
 }
 
-fn load_moments(from: &Checkpoint, tower: &mut Tower) -> Result<(), TrainError> {
-    let parameters = tower.encoder.parameters.0.iter();
-    for (parameter, moments) in parameters.zip(&mut tower.optimiser.moments) {
+fn load_moments(
+    from: &Checkpoint,
+    parameters: &Parameters,
+    optimiser: &mut Optimiser,
+) -> Result<(), TrainError> {
+    for (parameter, moments) in parameters.0.iter().zip(&mut optimiser.moments) {
         let read = |part: &str| {
             let name = format!("{part}.{}", parameter.name);
             let shape = from.shape(&name).unwrap_or_default().to_vec();

@@ -25,7 +25,7 @@ pub use index::{
     IndexVerb,
 };
 pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
-pub use train::{TrainRetrieverArgs, TrainVerb};
+pub use train::{TrainGeneratorArgs, TrainRetrieverArgs, TrainVerb};
 pub use values::{LangArg, MarginArg, MeasureArg, PromptArg, ShardArg};
 use values::{one_word, positive};
 

@@ -74,6 +74,7 @@ fn run(command: Command) -> Result<()> {
         Command::Search(args) => commands::search::run(&args),
         Command::Mine(args) => commands::mine::run(&args),
         Command::Train { verb: TrainVerb::Retriever(args) } => commands::train::retriever(&args),
+        Command::Train { verb: TrainVerb::Generator(args) } => commands::train::generator(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Completions(args) => commands::shell::completions(&args),

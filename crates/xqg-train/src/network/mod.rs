@@ -11,7 +11,7 @@ mod backward;
 mod embedding;
 mod forward;
 pub mod pass;
-mod places;
+pub(crate) mod places;
 mod pooling;
 mod weights;
 

@@ -166,7 +166,7 @@ impl Workspace {
 }
 
 /// A buffer of exactly that length, whose content does not matter.
-pub(super) fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+pub(crate) fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
     if buffer.capacity() < length {
         // Nothing of the old content is worth copying.
         *buffer = vec![0.0; length];

@@ -7,7 +7,7 @@ use crate::parameters::{Kind, Parameter, Parameters};
 
 /// A linear layer, `y = x Wᵀ + b`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Linear {
+pub(crate) struct Linear {
     /// Place of the weight, `output x input`.
     pub weight: usize,
     /// Place of the bias.
@@ -20,7 +20,7 @@ pub(super) struct Linear {
 
 /// A layer norm.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Norm {
+pub(crate) struct Norm {
     /// Place of the factors.
     pub weight: usize,
     /// Place of the summands.

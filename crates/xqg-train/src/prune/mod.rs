@@ -5,7 +5,7 @@
 //! by what is removed; so its embedding is the same bit for bit.
 
 mod script;
-mod tokenizer;
+pub(crate) mod tokenizer;
 
 use std::collections::BTreeSet;
 use std::fs;

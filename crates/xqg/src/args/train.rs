@@ -9,6 +9,8 @@ use clap::{Args, Subcommand};
 pub enum TrainVerb {
     /// Train an encoder of queries and passages (BERT or XLM-RoBERTa) on training rows
     Retriever(TrainRetrieverArgs),
+    /// Train a generator of questions over a frozen retriever
+    Generator(TrainGeneratorArgs),
 }
 
 /// `xqg train retriever`.
@@ -27,6 +29,31 @@ pub struct TrainRetrieverArgs {
     /// Another base model than the file's: a folder, or a name that `xqg model get` knows
     #[arg(long)]
     pub model: Option<String>,
+    /// Another folder for the run than the file's
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Throw away the state of an earlier run in that folder
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `xqg train generator`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example of generator.toml; docs/training.md lists every key:\n\n  \
+encoder = \"models/multilingual-e5-small\"\n  out = \"runs/generator\"\n  langs = [\"fi\", \"te\"]\n  \
+[[tasks]]\n  name = \"pairs\"\n  files = [\"pairs.jsonl\"]\n  corpus = \"corpus.jsonl\"\n  \
+side = \"passage\"\n  [run]\n  steps = 5000\n\n\
+Rows are JSON lines with docid (a passage of the corpus) or source (any text), lang and text (the \
+question). The folder `out` holds best/ and last/ (models that `xqg generate` opens), the same in 8 bits, \
+log.jsonl, log.svg and state/. A killed run goes on where it was saved last when the same command is \
+given again, and ends with the same bits.")]
+pub struct TrainGeneratorArgs {
+    /// The settings of the run, a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Another retriever than the file's: a folder, or a name that `xqg model get` knows
+    #[arg(long)]
+    pub encoder: Option<String>,
     /// Another folder for the run than the file's
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -1,11 +1,13 @@
-//! `xqg train retriever`: reads the configuration, runs the trainer and tells how it goes.
+//! `xqg train`: reads the configuration, runs the trainer and tells how it goes.
 
 use anyhow::Result;
 use xqg_train::config::TrainConfig;
+use xqg_train::generator::config::GeneratorConfig;
+use xqg_train::generator::trainer::{self as generator_trainer, GeneratorTrainer};
 use xqg_train::trainer::{Event, Trainer};
 
 use super::model::fetch;
-use crate::args::TrainRetrieverArgs;
+use crate::args::{TrainGeneratorArgs, TrainRetrieverArgs};
 use crate::judging::Judge;
 use crate::output;
 use crate::progress::Display;
@@ -64,6 +66,96 @@ impl Teller {
             }
             Event::Saved { step } => output::note(format_args!("step {step}: saved")),
             _ => {}
+        }
+    }
+}
+
+/// Trains a generator and prints the folder of its best model.
+pub fn generator(args: &TrainGeneratorArgs) -> Result<()> {
+    let mut config = GeneratorConfig::read(&args.config)?;
+    let named = config.encoder.to_string_lossy().into_owned();
+    config.encoder = fetch(args.encoder.as_ref().unwrap_or(&named))?;
+    if let Some(out) = &args.out {
+        config.out.clone_from(out);
+    }
+    let mut teller = GeneratorTeller { display: Display::new(), steps: 0 };
+    let trainer = GeneratorTrainer::open(config, args.force, &mut |event| teller.tell(event))?;
+    let out = trainer.out().to_path_buf();
+    let progress = trainer.run(&mut |event| teller.tell(event))?;
+    teller.display.finish();
+    output::line(out.join(if progress.best.is_some() { "best" } else { "last" }).display())
+}
+
+/// Shows the events of a generator's run.
+struct GeneratorTeller {
+    display: Display,
+    steps: u64,
+}
+
+impl GeneratorTeller {
+    fn tell(&mut self, event: &generator_trainer::Event) {
+        use generator_trainer::Event;
+        match event {
+            Event::Read { task, done, of } => {
+                let what = format!("reading the sources of {task}");
+                self.display.show(&what, "sources", *done as u64, Some(*of as u64));
+            }
+            Event::Begun { .. } => self.begun(event),
+            Event::Stepped(step) => {
+                self.display.remark(format!(
+                    "loss {:.4}, rate {:.2e}, {:.1} questions/s",
+                    step.loss, step.rate, step.examples_per_second
+                ));
+                self.display.show("training", "steps", step.step, Some(self.steps));
+            }
+            Event::Validated { step, value, tasks, best } => {
+                self.display.finish();
+                let mark = if *best { ", the best so far" } else { "" };
+                let each: Vec<String> =
+                    tasks.iter().map(|(name, loss)| format!("{name} {loss:.3}")).collect();
+                output::note(format_args!(
+                    "step {step}: {} {value:.4}{mark} ({})",
+                    generator_trainer::MEASURE,
+                    each.join(", ")
+                ));
+            }
+            Event::Saved { step } => output::note(format_args!("step {step}: saved")),
+            Event::Stopped { step } => {
+                output::note(format_args!(
+                    "step {step}: nothing better came, so the run ends here"
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    fn begun(&mut self, event: &generator_trainer::Event) {
+        let generator_trainer::Event::Begun {
+            tasks,
+            truncated,
+            too_long,
+            vocabulary,
+            parameters,
+            done,
+            steps,
+        } = event
+        else {
+            return;
+        };
+        self.display.finish();
+        self.steps = *steps;
+        for (name, train, held_out) in tasks {
+            output::note(format_args!("{name}: {train} rows to learn from, {held_out} held out"));
+        }
+        output::note(format_args!("{vocabulary} tokens, {parameters} parameters"));
+        if *truncated > 0 {
+            output::warn(format_args!("{truncated} sources were cut to their greatest length"));
+        }
+        if *too_long > 0 {
+            output::warn(format_args!("{too_long} questions are longer than decoder.positions"));
+        }
+        if *done > 0 {
+            output::note(format_args!("going on after step {done} of {steps}"));
         }
     }
 }

@@ -1,0 +1,143 @@
+//! `xqg train generator` with the real binary: a run that is killed ends with the same bytes, and bad
+//! input is refused before the first step.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
+
+mod support;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::Space;
+
+const TOPICS: [&str; 6] = ["river", "castle", "planet", "violin", "bridge", "falcon"];
+
+const LINE: &str = "xqg train generator --config generator.toml";
+
+const RUN: &str = "[decoder]\nlayers = 2\nheads = 4\nsource_dropout = 0.1\n[batch]\nquestions = 8\n\
+    [run]\nsteps = 20\nsave_every = 5\nvalidate_every = 10\n";
+
+/// A space with a tiny XLM-RoBERTa encoder, two tasks and settings that end with the given lines.
+fn space(more: &str) -> Space {
+    let space = Space::new();
+    support::copy_model("bgem3", &space.path("xlmr"));
+    let passage = |(i, topic): (usize, &&str)| {
+        let row = json!({"docid": format!("p{i}"), "text": format!("all about the {topic}")});
+        format!("{row}\n")
+    };
+    space.write("corpus.jsonl", TOPICS.iter().enumerate().map(passage).collect::<String>());
+    let pair = |i: usize| {
+        let (lang, text) = (["en", "fi"][i % 2], format!("what is the {} {i}?", TOPICS[i % 6]));
+        format!("{}\n", json!({"docid": format!("p{}", i % 6), "lang": lang, "text": text}))
+    };
+    space.write("pairs.jsonl", (0..40).map(pair).collect::<String>());
+    let same = |i: usize| {
+        let text = format!("where is the {} {i}", TOPICS[i % 6]);
+        format!("{}\n", json!({"source": text, "lang": "fi", "text": text}))
+    };
+    space.write("same.jsonl", (0..30).map(same).collect::<String>());
+    configure(&space, more);
+    space
+}
+
+fn configure(space: &Space, more: &str) {
+    let settings = "encoder = \"xlmr\"\nout = \"RUN\"\nlangs = [\"en\", \"fi\"]\n\
+        [[tasks]]\nname = \"pairs\"\nfiles = [\"pairs.jsonl\"]\ncorpus = \"corpus.jsonl\"\n\
+        side = \"passage\"\nweight = 2.0\n\
+        [[tasks]]\nname = \"same\"\nfiles = [\"same.jsonl\"]\nside = \"query\"\n\
+        [data]\nheld_out = 0.2\n";
+    space.write("generator.toml", format!("{settings}{more}"));
+}
+
+/// The log without what depends on the clock.
+fn log(space: &Space) -> Vec<Value> {
+    let text = String::from_utf8(space.read("RUN/log.jsonl")).unwrap();
+    let row = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).unwrap();
+        row.as_object_mut().unwrap().remove("examples_per_second");
+        row
+    };
+    text.lines().map(row).collect()
+}
+
+/// Runs until a save after `step`, and kills.
+fn kill_after(space: &Space, step: u64) -> bool {
+    let mut command = space.std_command(LINE);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let saved = || {
+        let bytes = fs::read(space.path("RUN/state/state.json")).unwrap_or_default();
+        let state: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        state["progress"]["step"].as_u64().unwrap_or(0) >= step
+    };
+    while !saved() && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "the run saves in time");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap().signal() == Some(9)
+}
+
+#[test]
+fn a_killed_run_ends_with_the_same_bytes_and_writes_both_models() {
+    let whole = space(RUN);
+    whole.works(LINE);
+    let killed = space(RUN);
+    kill_after(&killed, 10);
+    killed.works(LINE);
+    for file in ["last/model.safetensors", "best/model.safetensors", "last-int8/model.safetensors"]
+    {
+        let path = format!("RUN/{file}");
+        assert!(whole.read(&path) == killed.read(&path), "{file} bit for bit");
+    }
+    assert_eq!(log(&whole), log(&killed));
+    let losses: Vec<f64> = log(&whole).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    assert!(losses[19] < losses[0], "it learns: {losses:?}");
+    let config: Value = serde_json::from_slice(&whole.read("RUN/best/config.json")).unwrap();
+    let (vocabulary, tags) = (config["vocab_size"].as_u64().unwrap(), &config["start_ids"]);
+    assert_eq!(
+        (tags["en"].as_u64(), tags["fi"].as_u64()),
+        (Some(vocabulary - 2), Some(vocabulary - 1))
+    );
+    assert_eq!(config["encoder"]["dim"], config["hidden_size"]);
+    let (full, small) = ("RUN/last/model.safetensors", "RUN/last-int8/model.safetensors");
+    assert!(whole.read(small).len() * 2 < whole.read(full).len());
+    let card = String::from_utf8(whole.read("RUN/best/README.md")).unwrap();
+    assert!(card.contains("| pairs |") && card.contains("base_model: xlmr"), "{card}");
+    assert!(whole.read("RUN/log.svg").starts_with(b"<svg"));
+}
+
+#[test]
+fn bad_settings_and_rows_are_refused_and_another_run_is_not_overwritten() {
+    let space = space("[run]\nsteps = 1\n[decoder]\nheads = 4\n");
+    for (more, words) in [
+        ("[decoder]\nheds = 3\n", ["generator.toml", "heds"]),
+        ("[decoder]\nheads = 5\n", ["decoder.heads", "divides"]),
+        ("precision = \"f8\"\n", ["data.precision", "int8"]),
+    ] {
+        configure(&space, more);
+        let done = space.run(LINE);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        words.iter().for_each(|w| assert!(done.err.contains(w), "{w}: {}", done.err));
+    }
+    configure(&space, "[run]\nsteps = 1\n[decoder]\nheads = 4\n");
+    let good = space.read("pairs.jsonl");
+    for (row, word) in [
+        (json!({"docid": "p99", "lang": "fi", "text": "x"}), "p99"),
+        (json!({"docid": "p1", "lang": "te", "text": "x"}), "langs"),
+        (json!({"docid": "p1", "lang": "fi"}), "`text`"),
+    ] {
+        space.write("pairs.jsonl", format!("{row}\n"));
+        let done = space.run(LINE);
+        assert!(done.code == Some(1) && done.err.contains(word), "{word}: {}", done.err);
+    }
+    space.write("pairs.jsonl", good);
+    space.works(LINE);
+    configure(&space, "[run]\nsteps = 2\n[decoder]\nheads = 4\n");
+    let done = space.run(LINE);
+    assert!(done.code == Some(1) && done.err.contains("another run"), "{}", done.err);
+    space.works(&format!("{LINE} --force"));
+}
