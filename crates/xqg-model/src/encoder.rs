@@ -236,7 +236,7 @@ impl Encoder {
         team: usize,
     ) -> Result<Reading, ModelError> {
         let (prefix, max_tokens) = self.side(Side::Passage);
-        let tokens = self.tokenizer.encode_one(prefix, text, max_tokens);
+        let tokens = self.tokenizer.session().encode(prefix, text, max_tokens);
         let tokens = self.checked(index, tokens)?;
         let mut scratch = self.take_scratch();
         scratch.share_between(team);
