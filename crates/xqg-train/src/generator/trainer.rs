@@ -199,7 +199,7 @@ impl GeneratorTrainer {
             tell(&Event::Stopped { step: self.progress.step });
         }
         self.write("last")?;
-        self.log.plot(MEASURE)?;
+        self.log.plot(&[MEASURE])?;
         Ok(self.progress)
     }
 
