@@ -120,6 +120,11 @@ pub fn generator_options(
     })
 }
 
+/// The name of the arithmetic that words mean on this machine, as a contract has it.
+pub fn precision_name(args: &EncoderArgs) -> Result<String> {
+    Ok(precision(args, instruction_set()?).name().to_owned())
+}
+
 fn precision(args: &EncoderArgs, isa: Option<Isa>) -> Precision {
     match args.precision {
         PrecisionArg::Auto => Precision::near(isa.unwrap_or_else(Isa::detect)),

@@ -180,7 +180,7 @@ pub struct IndexTuneArgs {
     /// The passages that the index was built from: answers are looked for in them
     #[arg(long, value_name = "FILE", required_unless_present = "qrels")]
     pub corpus: Option<PathBuf>,
-    /// What is to be best [default: RR@10 with --qrels, else R@2kt]
+    /// What is to be best; where it is not said, RR@10 with --qrels, else R@2kt
     #[arg(long, value_name = "MEASURE")]
     pub measure: Option<MeasureArg>,
     /// The shares, from A to B in steps of STEP

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
+use xqg_data::contract::EncoderContract;
 use xqg_data::error::DataError;
 use xqg_data::file::{Lock, output_path};
 use xqg_data::lang::Lang;
@@ -222,6 +223,9 @@ fn open_generator(folder: &Path, args: &GenerateArgs) -> Result<Generator> {
         Some(contract) => {
             let name = args.encoder.as_deref().unwrap_or(&contract.model);
             let what = format!("using {} with {name}", folder.display());
+            // A generator's contract says nothing of the arithmetic: that is the user's.
+            let precision = encoding::precision_name(&args.encoder_settings)?;
+            let contract = EncoderContract { precision, ..contract.clone() };
             Some(encoding::open_as(&contract, name, &what)?.encoder)
         }
     };
