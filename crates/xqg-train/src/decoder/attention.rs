@@ -76,7 +76,7 @@ impl Head {
         &self,
         parts: Parts,
         context: (&[f32], usize),
-        add: &mut dyn FnMut(Part, &dyn Fn(&mut [f32], usize)),
+        add: &mut Add,
         s: &mut Scratch,
     ) {
         let stride = self.stride();
@@ -99,6 +99,9 @@ impl Head {
         });
     }
 }
+
+/// Takes whose gradient it is, and what adds it to rows that lie as far apart as said.
+pub(super) type Add<'a> = dyn FnMut(Part, &dyn Fn(&mut [f32], usize)) + 'a;
 
 /// Whose gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
