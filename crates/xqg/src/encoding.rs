@@ -111,13 +111,7 @@ pub fn generator_options(
 ) -> Result<GeneratorOptions> {
     let isa = instruction_set()?;
     let precision = precision(args, isa);
-    Ok(GeneratorOptions {
-        encoder,
-        precision,
-        isa,
-        keep_packed: keep_packed(),
-        ..Default::default()
-    })
+    Ok(GeneratorOptions { encoder, precision, isa })
 }
 
 /// The name of the arithmetic that words mean on this machine, as a contract has it.

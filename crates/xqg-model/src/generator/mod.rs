@@ -1,8 +1,8 @@
 //! Text to questions: generators that read a passage and write questions about it in the languages
-//! asked for. Two kinds stand behind one face: a decoder over the frozen retriever's own token
-//! states (the shared-encoder generator), and the published T5 and mT5 checkpoints.
+//! asked for. One kind there is, a decoder over the frozen retriever's own token states (the
+//! shared-encoder generator); T5 and mT5 are to stand beside it on the same decoding core.
 //!
-//! Both decode by the same core. What a question says depends on the passage, its docid, the
+//! What a question says depends on the passage, its docid, the
 //! language, the sample's number and the seed, never on what is written beside it: random numbers
 //! are counted, not streamed, and the kernels give a row the same bits in any batch.
 
@@ -18,7 +18,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use xqg_data::lang::Lang;
@@ -61,7 +61,7 @@ pub struct Decoding {
     pub n: usize,
     /// The choice of tokens.
     pub method: Method,
-    /// The most tokens of a question, the end token not counted.
+    /// The most tokens of a question, the end token counted.
     pub max_tokens: usize,
     /// Decides every draw.
     pub seed: u64,
@@ -111,17 +111,7 @@ pub struct GeneratorOptions {
     pub precision: Precision,
     /// The kernels; by default the best of this machine.
     pub isa: Option<Isa>,
-    /// Whether weights, once laid out, are kept beside the model for the next time.
-    pub keep_packed: bool,
-    /// The most tokens of a prompt, for T5 and mT5; by default [`PROMPT_TOKENS`].
-    pub prompt_max_tokens: Option<usize>,
-    /// Texts, a language each, whose tokens are that language's shortlist, for T5 and mT5; by
-    /// default a token may be written where its script is the language's.
-    pub shortlist_texts: Vec<(Lang, PathBuf)>,
 }
-
-/// The most tokens of a T5 prompt where nobody says a number: passages of 100 to 120 words fit.
-pub const PROMPT_TOKENS: usize = 256;
 
 /// A model that writes questions.
 #[derive(Debug)]
@@ -148,7 +138,7 @@ impl Generator {
             other => {
                 return Err(ModelError::Unexpected {
                     path,
-                    expected: "a generator of model_type xqg-decoder, t5 or mt5".to_owned(),
+                    expected: "a generator of model_type xqg-decoder".to_owned(),
                     found: other.unwrap_or("no model_type").to_owned(),
                 });
             }
@@ -156,8 +146,7 @@ impl Generator {
         Ok(Self { kind })
     }
 
-    /// The languages that it was made for; `None` where the model does not tell: T5 takes any
-    /// language by its English name.
+    /// The languages that it was made for; `None` where the model does not tell.
     pub fn languages(&self) -> Option<&[Lang]> {
         match &self.kind {
             Kind::Shared(shared) => Some(&shared.langs),

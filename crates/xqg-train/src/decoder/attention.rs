@@ -72,13 +72,7 @@ impl Head {
     }
 
     /// Given the gradient of the context, adds those of query, then of key, then of value.
-    pub fn backward(
-        &self,
-        parts: Parts,
-        context: (&[f32], usize),
-        add: &mut Add,
-        s: &mut Scratch,
-    ) {
+    pub fn backward(&self, parts: Parts, context: (&[f32], usize), add: &mut Add, s: &mut Scratch) {
         let stride = self.stride();
         let p = self.probabilities(parts, &mut s.probabilities);
         let wide = Shape { m: self.m, n: self.d, k: self.n };
