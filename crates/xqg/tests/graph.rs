@@ -38,7 +38,8 @@ fn ranked(run: &[u8]) -> Vec<(String, String, f64)> {
 #[test]
 fn with_enough_effort_every_share_gives_the_exact_run() {
     let space = large();
-    let done = space.works(&format!("{GRAPH} --share 0.3 --seed 7"));
+    // By one thread: links that two threads make at once differ from run to run.
+    let done = space.works(&format!("{GRAPH} --share 0.3 --seed 7 --threads 1"));
     assert!(done.err.contains("graph of 3000 passages, 3000 linked by this run"), "{}", done.err);
     assert!(done.err.contains("(share 0.3, mean, renormalised)"), "{}", done.err);
     assert!(done.err.contains("over 200 queries of the index, seed 7"), "{}", done.err);
