@@ -25,7 +25,7 @@ fn space(more: &str) -> Space {
     let space = Space::new();
     support::copy_model("bgem3", &space.path("xlmr"));
     let passage = |(i, topic): (usize, &&str)| {
-        let row = json!({"docid": format!("p{i}"), "text": format!("all about the {topic}")});
+        let row = json!({"_id": format!("p{i}"), "text": format!("all about the {topic}")});
         format!("{row}\n")
     };
     space.write("corpus.jsonl", TOPICS.iter().enumerate().map(passage).collect::<String>());
