@@ -2,7 +2,7 @@
 //! tied to its input embedding. Forward and backward are written by hand as in `network`: targets lie
 //! end to end without padding, and only what the way back cannot cheaply make again is kept.
 //!
-//! x = embed[id] s + position; x += self(norm x), causal; x += cross(norm x, memory); x += ffn(norm x);
+//! x = `embed[id]` s + position; x += self(norm x), causal; x += cross(norm x, memory); x += ffn(norm x);
 //! logits = norm(x) · embedᵀ c + bias (Vaswani et al. 2017, sections 3.1 to 3.4, with the norms before
 //! the sublayers as in Xiong et al. 2020). The memory gets no gradient: its encoder is frozen.
 //!
