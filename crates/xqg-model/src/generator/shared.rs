@@ -249,7 +249,7 @@ impl Loader<'_> {
         let (heads, dim) = (c.num_heads, c.hidden_size / c.num_heads);
         let scale = 1.0 / (dim as f32).sqrt();
         let places =
-            self.checkpoint.tensor("positions.weight", &[c.max_positions, c.hidden_size])?;
+            self.checkpoint.matrix("positions.weight", (c.max_positions, c.hidden_size))?;
         Ok(Decoder {
             shapes: Shapes { heads, dim, scale, isa: self.how.isa },
             hidden: c.hidden_size,
