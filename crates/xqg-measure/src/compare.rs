@@ -282,7 +282,7 @@ mod tests {
             evaluation(&queries)
         };
         // Of 200 queries of each language every second is won: 0.5, standard error 0.0354.
-        let won = |i: usize| f64::from(u8::from(i / 2 % 2 == 0));
+        let won = |i: usize| f64::from(u8::from((i / 2).is_multiple_of(2)));
         let both = ["ar", "te"];
         let comparison = compared(&of(|_| 0.0, both), &[&of(won, both)]).unwrap();
         let measure = &comparison.runs[0].measures[0];
