@@ -9,6 +9,16 @@ use crate::rows;
 
 const PANEL: usize = 32;
 
+/// The normal distribution less a half over [0, 5) in 16 cubic pieces, by powers from 3 to 0: the
+/// output of `tables/gelu_pieces.py`, which also tells the error of the GELU made of it.
+#[rustfmt::skip]
+const GELU_PIECES: [[f32; 16]; 4] = [
+    [ -0.00194686442, -0.00141375454, -0.000583351764, 0.000214338914, 0.000732257206, 0.000901041669, 0.000804162759, 0.000584874477, 0.000361816492, 0.000194391425, 9.17875514e-05, 3.83751722e-05, 1.42778272e-05, 4.74427134e-06, 1.41161581e-06, 3.76854445e-07 ],
+    [ -6.83290928e-05, -0.00601429259, -0.0102865007, -0.0119931968, -0.0112683764, -0.00899472926, -0.00624573464, -0.00382076227, -0.00207485608, -0.00100516458, -0.000435880007, -0.000169602252, -5.93218319e-05, -1.86773268e-05, -5.29908493e-06, -1.35596099e-06 ],
+    [ 0.124684803, 0.118772738, 0.10260468, 0.0803798512, 0.0571008399, 0.0367825031, 0.0214849357, 0.0113792438, 0.00546479179, 0.00237963605, 0.00093955273, 0.000336359517, 0.000109183587, 3.21352709e-05, 8.57586838e-06, 2.0751379e-06 ],
+    [ -5.10572988e-07, 0.122668311, 0.234012768, 0.325747907, 0.394349515, 0.44091481, 0.469603986, 0.48564744, 0.493790746, 0.497542351, 0.499111116, 0.499706507, 0.499911606, 0.499975741, 0.49999392, 0.499998629 ],
+];
+
 /// One tile of an f32 product.
 ///
 /// # Safety
@@ -70,6 +80,22 @@ unsafe fn store<const M: usize>(sums: [[__m512; 2]; M], o: &Operands, place: Pla
     }
 }
 
+/// The GELU from a table of cubic pieces, to 2e-6: see [`GELU_PIECES`].
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn gelu_near(x: __m512) -> __m512 {
+    // SAFETY: a row of the table has 16 numbers.
+    unsafe {
+        let size = _mm512_abs_ps(x);
+        let y = _mm512_min_ps(_mm512_mul_ps(size, _mm512_set1_ps(3.2)), _mm512_set1_ps(15.999_999));
+        let piece = _mm512_cvttps_epi32(y);
+        let u = _mm512_sub_ps(y, _mm512_cvtepi32_ps(piece));
+        let of = |power: usize| _mm512_permutexvar_ps(piece, _mm512_loadu_ps(GELU_PIECES[power].as_ptr()));
+        let above = _mm512_fmadd_ps(_mm512_fmadd_ps(_mm512_fmadd_ps(of(0), u, of(1)), u, of(2)), u, of(3));
+        _mm512_fmadd_ps(size, above, _mm512_mul_ps(x, _mm512_set1_ps(0.5)))
+    }
+}
+
 /// One tile of an 8-bit product.
 ///
 /// # Safety
@@ -116,19 +142,46 @@ unsafe fn rows_int8<const M: usize>(
             }
             b = b.add(PANEL * 4);
         }
-        let mut scaled = [[_mm512_setzero_ps(); 2]; M];
-        for (i, (to, sum)) in scaled.iter_mut().zip(sums).enumerate() {
-            let zero = _mm512_set1_epi32(a.zeros[place.row + i]);
-            let scale = _mm512_set1_ps(a.scales[place.row + i]);
-            for half in 0..2 {
-                let at = place.column + half * 16;
-                let columns = _mm512_loadu_si512(w.sums.as_ptr().add(at).cast());
-                let whole = _mm512_sub_epi32(sum[half], _mm512_mullo_epi32(zero, columns));
-                let scale = _mm512_mul_ps(scale, _mm512_loadu_ps(w.scales.as_ptr().add(at)));
-                to[half] = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
+        store_int8(sums, (a, w), o, place);
+    }
+}
+
+/// Scales an 8-bit tile back to f32, adds bias and residual, applies the activation and stores it.
+/// The zero of a row is taken off as its offset times the column's sum of weights.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn store_int8<const M: usize>(
+    sums: [[__m512i; 2]; M],
+    (a, w): (&Quantised, &Int8Panels),
+    o: &Operands,
+    place: Place,
+) {
+    // SAFETY: the caller vouches for whole panels in scales, sums, bias, residual and result.
+    unsafe {
+        let (row_scales, offsets) =
+            (a.scales.as_ptr().add(place.row), a.offsets.as_ptr().add(place.row));
+        for half in 0..2 {
+            let column = place.column + half * 16;
+            let scale = _mm512_loadu_ps(w.scales.as_ptr().add(column));
+            let total = _mm512_loadu_si512(w.sums.as_ptr().add(column).cast());
+            let total = _mm512_mul_ps(_mm512_cvtepi32_ps(total), scale);
+            let bias = o.bias.map_or(_mm512_setzero_ps(), |b| _mm512_loadu_ps(b.as_ptr().add(column)));
+            for (i, sum) in sums.iter().enumerate() {
+                let row_scale = _mm512_set1_ps(*row_scales.add(i));
+                let zero = _mm512_fnmadd_ps(_mm512_set1_ps(*offsets.add(i)), total, bias);
+                let v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[half]), row_scale);
+                let mut v = _mm512_fmadd_ps(v, scale, zero);
+                if let Some((residual, stride)) = o.residual {
+                    let at = residual.as_ptr().add((place.row + i) * stride + column);
+                    v = _mm512_add_ps(v, _mm512_loadu_ps(at));
+                }
+                if o.gelu {
+                    v = gelu_near(v);
+                }
+                let at = place.out.add((place.row + i) * place.out_stride + column);
+                _mm512_storeu_ps(at, v);
             }
         }
-        store(scaled, o, place);
     }
 }
 

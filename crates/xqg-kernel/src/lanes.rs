@@ -18,6 +18,18 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// The instruction set is there, and `to` has room for `N` bytes.
     unsafe fn store_bytes(self, to: *mut u8);
+    /// [`store_bytes`](Self::store_bytes) of four registers side by side; a lane just below zero is
+    /// stored as zero.
+    ///
+    /// # Safety
+    /// The instruction set is there, and `to` has room for `4 N` bytes.
+    #[inline(always)]
+    unsafe fn store_four(four: [Self; 4], to: *mut u8) {
+        for (i, lanes) in four.into_iter().enumerate() {
+            // SAFETY: passed on.
+            unsafe { lanes.max(Self::splat(0.0)).store_bytes(to.add(i * Self::N)) };
+        }
+    }
     /// # Safety
     /// The instruction set is there.
     unsafe fn splat(value: f32) -> Self;

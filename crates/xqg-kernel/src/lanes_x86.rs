@@ -38,6 +38,20 @@ impl Lanes for __m512 {
     }
 
     #[inline(always)]
+    unsafe fn store_four(four: [Self; 4], to: *mut u8) {
+        // SAFETY: passed on.
+        unsafe {
+            let [a, b, c, d] = four;
+            let left = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+            let right = _mm512_packs_epi32(_mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+            let bytes = _mm512_packus_epi16(left, right);
+            // Packing goes by quarters of a register; this puts the four back side by side.
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi32(order, bytes));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         // SAFETY: passed on.
         unsafe { _mm512_set1_ps(value) }

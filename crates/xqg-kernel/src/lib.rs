@@ -6,6 +6,9 @@
 //! training, [`gradient`] is the way back through the products and [`dropout`] draws what is left out.
 //! [`ops`] is the portable path: what every machine has, and what the kernels are tested against.
 
+pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod attention_avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

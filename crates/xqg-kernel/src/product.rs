@@ -5,6 +5,8 @@
 //! it: so a text's vector is the same bit for bit in any batch and on any number of threads.
 
 use crate::isa::{Isa, Set};
+use crate::ops::Activation;
+use crate::row::activate;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "aarch64")]
@@ -31,6 +33,8 @@ pub struct Operands<'a> {
     pub bias: Option<&'a [f32]>,
     /// Added element by element, with its stride.
     pub residual: Option<(&'a [f32], usize)>,
+    /// Whether the GELU of the sum is stored: exact in f32, to 2e-6 in 8 bits.
+    pub gelu: bool,
 }
 
 /// Activations as unsigned 8-bit numbers: `x ≈ scale (q - zero)`, row by row.
@@ -42,6 +46,8 @@ pub struct Quantised {
     pub scales: Vec<f32>,
     /// The zero of each row.
     pub zeros: Vec<i32>,
+    /// `scale · zero` of each row.
+    pub offsets: Vec<f32>,
     /// Whether all numbers lie below 128, so that a kernel may add more of them in 16 bits.
     pub narrow: bool,
 }
@@ -80,10 +86,13 @@ pub fn product_f32(
     let panel = isa.panel();
     let panels = o.panels.len() / (o.k * panel).max(1);
     check(rows, panels * panel, &o, out, out_stride);
-    let out = Result2d { at: out.as_mut_ptr(), stride: out_stride };
-    each_tile(isa, rows, panels, team, out, |p, place| {
+    let result = Result2d { at: out.as_mut_ptr(), stride: out_stride };
+    each_tile(isa, rows, panels, team, result, |p, place| {
         tile_f32(isa, &o, &o.panels[p * o.k * panel..], place);
     });
+    if o.gelu {
+        activate_rows(isa, (rows, panels * panel), out, out_stride);
+    }
 }
 
 /// The result's memory, which tiles of one product write at places of their own.
@@ -192,10 +201,21 @@ pub fn product_int8(
     let panels = w.scales.len() / panel;
     check(rows, panels * panel, &Operands { a: &[], a_stride: 0, k: 0, ..o }, out, out_stride);
     assert!(k4.is_multiple_of(4), "four activations a step");
-    assert!(fits(a.values.len(), rows, k4, k4) && a.scales.len() >= rows && a.zeros.len() >= rows);
+    assert!(fits(a.values.len(), rows, k4, k4) && a.scales.len() >= rows);
+    assert!(a.zeros.len() >= rows && a.offsets.len() >= rows);
     assert!(fits(w.values.len(), panels * panel, k4, k4) && w.sums.len() >= panels * panel);
-    let out = Result2d { at: out.as_mut_ptr(), stride: out_stride };
-    each_tile(isa, rows, panels, team, out, |_, place| tile_int8(isa, k4, (a, w), &o, place));
+    let result = Result2d { at: out.as_mut_ptr(), stride: out_stride };
+    each_tile(isa, rows, panels, team, result, |_, place| tile_int8(isa, k4, (a, w), &o, place));
+    if o.gelu && isa.0 != Set::Avx512Vnni {
+        activate_rows(isa, (rows, panels * panel), out, out_stride);
+    }
+}
+
+/// The exact GELU of a product's rows.
+fn activate_rows(isa: Isa, (rows, columns): (usize, usize), out: &mut [f32], stride: usize) {
+    for row in out.chunks_mut(stride.max(1)).take(rows) {
+        activate(isa, &mut row[..columns], Activation::Gelu);
+    }
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -225,7 +245,9 @@ fn tile_int8(_: Isa, _: usize, _: (&Quantised, &Int8Panels), _: &Operands, _: Pl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops;
     use proptest::prelude::*;
+    use std::iter::zip;
 
     /// Bytes or numbers of the activations: 14 rows of up to 40.
     const ACTIVATIONS: usize = 14 * 40;
@@ -251,7 +273,7 @@ mod tests {
     ) {
         let (panel, n) = (isa.panel(), panels * isa.panel());
         let (bias, residual) = (Some(&b[..n]), Some((b, n)));
-        let o = Operands { a, a_stride: 40, k, panels: &b[..n * k], bias, residual };
+        let o = Operands { a, a_stride: 40, k, panels: &b[..n * k], bias, residual, gelu: false };
         let mut out = vec![f32::NAN; rows * n];
         product_f32(isa, rows, o, (&mut out, n), team);
         for (i, j) in places(rows, n) {
@@ -267,6 +289,7 @@ mod tests {
         (rows, k4, panels): (usize, usize, usize),
         a: &Quantised,
         values: &[i8],
+        gelu: bool,
     ) {
         let (panel, n) = (isa.panel(), panels * isa.panel());
         let values = &values[..n * k4];
@@ -276,14 +299,22 @@ mod tests {
         let sums: Vec<i32> = (0..n).map(|j| (0..k4).map(|l| weight(l, j)).sum()).collect();
         let scales: Vec<f32> = (0..n).map(|j| 0.1 + j as f32 / 7.0).collect();
         let w = Int8Panels { values, scales: &scales, sums: &sums };
-        let o = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias: None, residual: None };
+        let o = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias: None, residual: None, gelu };
         let mut out = vec![f32::NAN; rows * n];
         product_int8(isa, (rows, k4), (a, &w), o, (&mut out, n), 1);
         for (i, j) in places(rows, n) {
             let level = |l: usize| i32::from(a.values[i * k4 + l]) - a.zeros[i];
             let whole: i32 = (0..k4).map(|l| level(l) * weight(l, j)).sum();
-            let expected = whole as f32 * (a.scales[i] * scales[j]);
-            assert_eq!(out[i * n + j], expected, "{} {i} {j}", isa.name());
+            let scale = a.scales[i] * scales[j];
+            let mut expected = [whole as f32 * scale];
+            if gelu {
+                ops::activate(&mut expected, Activation::Gelu);
+            }
+            // The zero's part is taken off after scaling, so its size counts too.
+            let size = scale * (whole.abs() + (a.zeros[i] * sums[j]).abs()) as f32;
+            let bound = 3e-6 + size * 1e-6;
+            let found = out[i * n + j];
+            assert!((found - expected[0]).abs() <= bound, "{} {i} {j}: {found} {expected:?}", isa.name());
         }
     }
 
@@ -307,26 +338,28 @@ mod tests {
         }
 
         #[test]
-        fn int8_products_are_scaled_whole_numbers(
+        fn int8_products_are_scaled_whole_numbers_to_the_last_digits(
             (rows, steps, panels) in (0usize..14, 0usize..10, 1usize..4),
             levels in proptest::collection::vec(any::<u8>(), ACTIVATIONS),
             weights in proptest::collection::vec(any::<i8>(), COLUMNS * 40),
             zeros in proptest::collection::vec(0i32..256, 14),
-            (narrow, extreme) in any::<(bool, bool)>(),
+            (narrow, extreme, gelu) in any::<(bool, bool, bool)>(),
         ) {
             for isa in kernels() {
                 let most = if narrow { 127 } else { 255 };
                 let w = isa.greatest_weight() as i32;
                 let level = |&x: &u8| between(x.into(), (0, most), extreme) as u8;
                 let weight = |&x: &i8| between(x.into(), (-w, w), extreme) as i8;
+                let scales: Vec<f32> = (0..14).map(|i| 0.3 + i as f32 / 9.0).collect();
                 let a = Quantised {
                     values: levels.iter().map(level).collect(),
-                    scales: (0..14).map(|i| 0.3 + i as f32 / 9.0).collect(),
+                    offsets: zip(&scales, &zeros).map(|(s, &z)| s * z as f32).collect(),
+                    scales: scales.clone(),
                     zeros: zeros.clone(),
                     narrow,
                 };
                 let weights: Vec<i8> = weights.iter().map(weight).collect();
-                check_int8(isa, (rows, steps * 4, panels), &a, &weights);
+                check_int8(isa, (rows, steps * 4, panels), &a, &weights, gelu);
             }
         }
     }

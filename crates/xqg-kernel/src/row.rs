@@ -95,11 +95,13 @@ pub fn quantise_rows(
     out.values.resize(out.values.len().max(rows * k4), 0);
     out.scales.resize(out.scales.len().max(rows), 0.0);
     out.zeros.resize(out.zeros.len().max(rows), 0);
+    out.offsets.resize(out.offsets.len().max(rows), 0.0);
     let fits = k.is_multiple_of(WIDEST);
     for i in 0..rows {
         let (from, to) = (&x[i * stride..][..k], &mut out.values[i * k4..][..k]);
         (out.scales[i], out.zeros[i]) =
             by_set!(isa, fits, quantise(from, steps, to), ops::quantise_row(from, steps, to));
+        out.offsets[i] = out.scales[i] * out.zeros[i] as f32;
     }
     k4
 }

@@ -181,6 +181,31 @@ pub(crate) unsafe fn gate<L: Lanes>(numbers: &mut [f32], gate: &[f32]) {
     }
 }
 
+/// The least and the greatest number of a row and zero.
+#[inline(always)]
+unsafe fn range<L: Lanes>(x: &[f32]) -> (f32, f32) {
+    // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
+    unsafe {
+        // Four of each, for one would wait for itself.
+        let (mut low, mut high) = ([L::splat(0.0); 4], [L::splat(0.0); 4]);
+        let mut fours = x.chunks_exact(4 * L::N);
+        for four in &mut fours {
+            for i in 0..4 {
+                let v = L::load(four.as_ptr().add(i * L::N));
+                (low[i], high[i]) = (low[i].min(v), high[i].max(v));
+            }
+        }
+        for block in fours.remainder().chunks_exact(L::N) {
+            let v = L::load(block.as_ptr());
+            (low[0], high[0]) = (low[0].min(v), high[0].max(v));
+        }
+        let low = low[0].min(low[1]).min(low[2].min(low[3])).to_array();
+        let high = high[0].max(high[1]).max(high[2].max(high[3])).to_array();
+        let least = low[..L::N].iter().fold(0f32, |m, &v| m.min(v));
+        (least, high[..L::N].iter().fold(0f32, |m, &v| m.max(v)))
+    }
+}
+
 /// Quantises a row; returns scale and zero. See `ops::quantise_row`.
 ///
 /// # Safety
@@ -189,20 +214,24 @@ pub(crate) unsafe fn gate<L: Lanes>(numbers: &mut [f32], gate: &[f32]) {
 pub(crate) unsafe fn quantise<L: Lanes>(x: &[f32], steps: f32, out: &mut [u8]) -> (f32, i32) {
     // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
     unsafe {
-        let (mut low, mut high) = (L::splat(0.0), L::splat(0.0));
-        for block in x.chunks_exact(L::N) {
-            let v = L::load(block.as_ptr());
-            (low, high) = (low.min(v), high.max(v));
-        }
-        let low = low.to_array()[..L::N].iter().fold(0f32, |m, &v| m.min(v));
-        let high = high.to_array()[..L::N].iter().fold(0f32, |m, &v| m.max(v));
+        let (low, high) = range::<L>(x);
         let scale = ((high - low) / steps).max(f32::MIN_POSITIVE);
         let zero = (-low / scale).round();
         let (inverse, shift) = (L::splat(1.0 / scale), L::splat(zero));
-        let (least, most) = (L::splat(0.0), L::splat(steps + 1.0));
-        for (block, to) in x.chunks_exact(L::N).zip(out.chunks_exact_mut(L::N)) {
-            let level = L::load(block.as_ptr()).mul_add(inverse, shift);
-            level.max(least).min(most).store_bytes(to.as_mut_ptr());
+        // Rounded, a level is at most `steps + 1`, and below zero only by the last digits.
+        let mut done = 0;
+        while done + 4 * L::N <= x.len() {
+            let mut four = [shift; 4];
+            for (i, level) in four.iter_mut().enumerate() {
+                *level = L::load(x.as_ptr().add(done + i * L::N)).mul_add(inverse, shift);
+            }
+            L::store_four(four, out.as_mut_ptr().add(done));
+            done += 4 * L::N;
+        }
+        while done < x.len() {
+            let level = L::load(x.as_ptr().add(done)).mul_add(inverse, shift);
+            level.max(L::splat(0.0)).store_bytes(out.as_mut_ptr().add(done));
+            done += L::N;
         }
         (scale, zero as i32)
     }

@@ -3,7 +3,7 @@
 //! memory; the caller runs several at once.
 
 use xqg_kernel::ops::{Norm, norm_row};
-use xqg_kernel::row::{activate, norm_rows};
+use xqg_kernel::row::norm_rows;
 
 pub(crate) mod load;
 
@@ -165,8 +165,8 @@ impl Network {
         let inner = layer.expand.stride();
         grow(&mut s.inner, rows * inner);
         let next = Rows { data: &s.next, stride };
-        layer.expand.apply(rows, next, None, &mut s.inner, &mut s.worker);
-        activate(isa, &mut s.inner[..rows * inner], self.config.hidden_act);
+        let activation = self.config.hidden_act;
+        layer.expand.apply_activated(rows, next, activation, &mut s.inner, &mut s.worker);
         let inner = Rows { data: &s.inner, stride: inner };
         layer.contract.apply(rows, inner, Some(next), &mut s.states, &mut s.worker);
         norm_rows(isa, &mut s.states[..rows * stride], stride, &layer.output_norm);

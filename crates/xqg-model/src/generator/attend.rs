@@ -72,6 +72,7 @@ impl Shapes {
             panels,
             bias: None,
             residual: None,
+            gelu: false,
         };
         let keys = plain(q.data, q.stride, self.dim, &packed.keys[..columns * self.dim]);
         let keys = Operands { residual: q.bias, ..keys };
