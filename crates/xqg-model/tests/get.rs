@@ -329,7 +329,7 @@ fn what_is_no_whole_model_is_refused_by_name() {
 fn a_model_with_a_sentencepiece_file_alone_is_fetched() {
     let mut model = model();
     let tokenizer = model.files.remove("tokenizer.json").unwrap();
-    model.files.insert("spiece.model", tokenizer);
+    model.files.insert("spiece.model".into(), tokenizer);
     let (hub, folder) = (Hub::start(model), tempfile::tempdir().unwrap());
     let found = quietly(&options(&hub, folder.path())).unwrap();
     assert!(found.join("spiece.model").is_file() && !found.join("tokenizer.json").exists());

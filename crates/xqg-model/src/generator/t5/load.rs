@@ -88,13 +88,13 @@ impl Loader<'_> {
     }
 
     /// Several parts of an attention that read token states, side by side.
-    fn into_heads(&self, stored: &str, at: &str, parts: &[&str]) -> Result<Linear, ModelError> {
+    fn heads(&self, stored: &str, at: &str, parts: &[&str]) -> Result<Linear, ModelError> {
         let names: Vec<String> = parts.iter().map(|p| format!("{at}.{p}.weight")).collect();
         let shape = (self.shapes().inner(), self.config.d_model);
         self.source.plain((stored, &names), shape)
     }
 
-    fn out_of_heads(&self, stored: &str, at: &str) -> Result<Linear, ModelError> {
+    fn joined(&self, stored: &str, at: &str) -> Result<Linear, ModelError> {
         let shape = (self.config.d_model, self.shapes().inner());
         self.source.plain((stored, &[format!("{at}.o.weight")]), shape)
     }
@@ -144,8 +144,8 @@ impl Loader<'_> {
         let attention = at("0.SelfAttention");
         Ok(encoder::Layer {
             norm: self.norm(&at("0.layer_norm"))?,
-            qkv: self.into_heads(&stored("qkv"), &attention, &["q", "k", "v"])?,
-            out: self.out_of_heads(&stored("out"), &attention)?,
+            qkv: self.heads(&stored("qkv"), &attention, &["q", "k", "v"])?,
+            out: self.joined(&stored("out"), &attention)?,
             ffn_norm: self.norm(&at("1.layer_norm"))?,
             ffn: self.feed_forward(&stored("ffn"), &at("1"))?,
         })
@@ -172,12 +172,12 @@ impl Loader<'_> {
         let (own, cross) = (at("0.SelfAttention"), at("1.EncDecAttention"));
         Ok(Layer {
             self_norm: self.norm(&at("0.layer_norm"))?,
-            qkv: self.into_heads(&stored("qkv"), &own, &["q", "k", "v"])?,
-            self_out: self.out_of_heads(&stored("self_out"), &own)?,
+            qkv: self.heads(&stored("qkv"), &own, &["q", "k", "v"])?,
+            self_out: self.joined(&stored("self_out"), &own)?,
             cross_norm: self.norm(&at("1.layer_norm"))?,
-            query: self.into_heads(&stored("query"), &cross, &["q"])?,
-            memory: self.into_heads(&stored("memory"), &cross, &["k", "v"])?,
-            cross_out: self.out_of_heads(&stored("cross_out"), &cross)?,
+            query: self.heads(&stored("query"), &cross, &["q"])?,
+            memory: self.heads(&stored("memory"), &cross, &["k", "v"])?,
+            cross_out: self.joined(&stored("cross_out"), &cross)?,
             ffn_norm: self.norm(&at("2.layer_norm"))?,
             ffn: self.feed_forward(&stored("ffn"), &at("2"))?,
         })
