@@ -64,7 +64,8 @@ impl Heads {
             Isa::PORTABLE => self.plain_head(qkv, (n, head), place, scratch),
             isa if self.narrow && narrow::fits(isa, n, self.dim) => {
                 let (columns, dim) = (self.columns(head), self.dim);
-                let head = narrow::Head { qkv, stride: self.stride, n, columns, dim, scale: self.scale() };
+                let head =
+                    narrow::Head { qkv, stride: self.stride, n, columns, dim, scale: self.scale() };
                 narrow::attend(isa, head, place, &mut scratch.narrow);
             }
             _ => self.packed_head(qkv, (n, head), place, scratch),

@@ -1,6 +1,8 @@
 //! A linear layer, `y = x Wᵀ + b`, with its weights laid out for the machine: plain for the portable
 //! path, packed into panels for the kernels, or packed and quantised to 8 bits.
 
+mod select;
+
 use std::collections::BTreeMap;
 
 use safetensors::tensor::Dtype;
@@ -231,7 +233,8 @@ impl Linear {
             Weights::Int8(w) => {
                 let k4 = quantise_rows(self.isa, (rows, k), (a, a_stride), w.steps, quantised);
                 let panels = Int8Panels { values: &w.values, scales: &w.scales, sums: &w.sums };
-                let rest = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias, residual, gelu };
+                let rest =
+                    Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias, residual, gelu };
                 let factors = (&*quantised, &panels);
                 product_int8(self.isa, (rows, k4), factors, rest, (out, stride), *team);
             }
@@ -303,7 +306,8 @@ impl Linear {
             Weights::F32(panels) => {
                 let panels = &panels[first * k..(first + n) * k];
                 let (a, a_stride) = (x.data, x.stride);
-                let operands = Operands { a, a_stride, k, panels, bias, residual: None, gelu: false };
+                let operands =
+                    Operands { a, a_stride, k, panels, bias, residual: None, gelu: false };
                 product_f32(isa, rows, operands, (out, n), team);
             }
             Weights::Int8(w) => {

@@ -135,7 +135,7 @@ fn qkv_names(index: usize) -> [String; 3] {
 }
 
 /// A tensor of finite numbers, where it lies if that is possible.
-fn finite(
+pub(crate) fn finite(
     checkpoint: &Checkpoint,
     name: &str,
     shape: &[usize],
@@ -148,7 +148,7 @@ fn finite(
 }
 
 /// Laid-out weights that lack an array are no error to a user: the opener takes the checkpoint.
-fn absent(name: &str) -> ModelError {
+pub(crate) fn absent(name: &str) -> ModelError {
     ModelError::NotPacked { name: name.to_owned() }
 }
 
@@ -166,7 +166,13 @@ impl Network {
         let stride = (3 * h).next_multiple_of(how.isa.panel());
         let (count, dim) = (config.num_attention_heads, config.head_dim());
         Ok(Self {
-            heads: Heads { count, dim, stride, isa: how.isa, narrow: how.effective() != Precision::F32 },
+            heads: Heads {
+                count,
+                dim,
+                stride,
+                isa: how.isa,
+                narrow: how.effective() != Precision::F32,
+            },
             words: source.words(&[config.vocab_size, h], how.effective())?,
             positions: source.numbers(&at("position_embeddings"), &positions)?,
             type_zero: types,

@@ -8,4 +8,3 @@
 pub mod decoding;
 mod ops;
 pub mod t5;
-pub mod t5_config;
