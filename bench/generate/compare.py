@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Generators side by side: the same weights, prompts, samples and lengths, the same threads, taking turns.
 
-usage: compare.py --work DIR --encoder DIR --worker PROGRAM --data DIR --step f32|int8 [--rounds 5] [--passages 8]
+usage: compare.py --work DIR --encoder DIR --worker PROGRAM --data DIR --step f32|int8 [--rounds 5]
 
 PROGRAM is the example `bench_generate` of xqg-model. Each engine is a process that stays loaded; every round asks each of
 them once, so that a noisy moment meets all. Prints the median questions a second and the ratios to CTranslate2's int8 and
@@ -18,6 +18,8 @@ HERE = Path(__file__).parent
 LANGUAGES = {"ar": "Arabic", "bn": "Bengali", "fi": "Finnish", "ja": "Japanese", "ko": "Korean", "ru": "Russian",
              "te": "Telugu"}
 SAMPLES, TOKENS, THREADS, MOST = 5, 32, 2, 192
+# Engines that take turns, and the passages of a round.
+PASSAGES = {"f32": 2, "int8": 8}
 STEPS = {
     "f32": ("transformers", "ct2-f32", "ct2-int8", "xqg mt5 f32"),
     "int8": ("ct2-int8", "xqg mt5 int8", "xqg mt5 int8, shortlist", "xqg shared int8"),
@@ -97,9 +99,9 @@ def main():
     parser.add_argument("--worker", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--passages", type=int, default=8)
     parser.add_argument("--step", choices=STEPS, required=True)
     args = parser.parse_args()
+    args.passages = PASSAGES[args.step]
     corpus, prompts = texts(args)
     running = engines(args, corpus, prompts)
     seconds = {engine.name: [] for engine in running}
