@@ -19,9 +19,12 @@ impl Lang {
         self.0.to_639_1().unwrap_or(self.0.to_639_3())
     }
 
-    /// The English name, as a generator's prompt wants it: `Arabic`, `Telugu`.
+    /// The English name, as a generator's prompt wants it: `Arabic`, `Telugu`; without what ISO 639
+    /// adds to tell a language from its ancestors or its varieties.
     pub fn name(&self) -> &'static str {
-        self.0.to_name()
+        let name = self.0.to_name();
+        let bare = name.split_once(" (").map_or(name, |(bare, _)| bare);
+        bare.strip_prefix("Modern ").unwrap_or(bare)
     }
 }
 
@@ -75,9 +78,13 @@ mod tests {
 
     #[test]
     fn codes_are_trimmed_shortened_and_named() {
-        for (text, code, name) in
-            [(" te", "te", "Telugu"), ("zh-Hans", "zh", "Chinese"), ("FIN", "fi", "Finnish")]
-        {
+        for (text, code, name) in [
+            (" te", "te", "Telugu"),
+            ("zh-Hans", "zh", "Chinese"),
+            ("FIN", "fi", "Finnish"),
+            ("sw", "sw", "Swahili"),
+            ("el", "el", "Greek"),
+        ] {
             let lang: Lang = text.parse().unwrap();
             assert_eq!((lang.code(), lang.name()), (code, name));
         }

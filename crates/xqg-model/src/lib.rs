@@ -18,5 +18,7 @@ pub mod linear;
 mod network;
 mod packed;
 pub mod recipe;
+pub mod scripts;
+pub mod t5_config;
 pub mod tokenizer;
 mod weights;

@@ -1,6 +1,8 @@
 //! A linear layer, `y = x Wᵀ + b`, with its weights laid out for the machine: plain for the portable
 //! path, packed into panels for the kernels, or packed and quantised to 8 bits.
 
+mod select;
+
 use std::collections::BTreeMap;
 
 use safetensors::tensor::Dtype;

@@ -326,6 +326,16 @@ fn what_is_no_whole_model_is_refused_by_name() {
 }
 
 #[test]
+fn a_model_with_a_sentencepiece_file_alone_is_fetched() {
+    let mut model = model();
+    let tokenizer = model.files.remove("tokenizer.json").unwrap();
+    model.files.insert("spiece.model".into(), tokenizer);
+    let (hub, folder) = (Hub::start(model), tempfile::tempdir().unwrap());
+    let found = quietly(&options(&hub, folder.path())).unwrap();
+    assert!(found.join("spiece.model").is_file() && !found.join("tokenizer.json").exists());
+}
+
+#[test]
 fn a_target_without_a_name_fails_at_once_and_a_slash_at_its_end_does_not() {
     let (hub, folder) = (Hub::start(model()), tempfile::tempdir().unwrap());
     let to = |to: &Path| GetOptions { to: Some(to.into()), ..options(&hub, folder.path()) };

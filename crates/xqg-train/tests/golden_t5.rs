@@ -8,9 +8,9 @@ use candle_core::Device;
 use serde_json::Value;
 use xqg_kernel::dropout::{Key, Rate};
 use xqg_model::checkpoint::Checkpoint;
+use xqg_model::t5_config::T5Config;
 use xqg_train::composed::decoding::Pairs;
 use xqg_train::composed::t5::T5;
-use xqg_train::composed::t5_config::T5Config;
 use xqg_train::gradients::Gradients;
 use xqg_train::optimiser::{AdamW, Optimiser};
 

@@ -104,14 +104,16 @@ pub fn open_as(contract: &EncoderContract, name: &str, what: &str) -> Result<Ope
     Ok(opened)
 }
 
-/// How a generator is opened: with this encoder, at the user's precision.
+/// How a generator is opened: with this encoder, at the user's precision and, where it reads passages
+/// itself, length.
 pub fn generator_options(
     encoder: Option<Arc<Encoder>>,
     args: &EncoderArgs,
 ) -> Result<GeneratorOptions> {
     let isa = instruction_set()?;
     let precision = precision(args, isa);
-    Ok(GeneratorOptions { encoder, precision, isa })
+    let (passage_max_tokens, keep_packed) = (args.passage_max_tokens, keep_packed());
+    Ok(GeneratorOptions { encoder, precision, isa, passage_max_tokens, keep_packed })
 }
 
 /// The name of the arithmetic that words mean on this machine, as a contract has it.

@@ -40,8 +40,8 @@ pub(crate) struct Queries<'a> {
     pub stride: usize,
     /// How many.
     pub rows: usize,
-    /// Added to the scores of the only row: whole panels.
-    pub bias: Option<&'a [f32]>,
+    /// Added to the scores: rows of whole panels, and the numbers between their beginnings.
+    pub bias: Option<(&'a [f32], usize)>,
 }
 
 impl Shapes {
@@ -75,7 +75,7 @@ impl Shapes {
             gelu: false,
         };
         let keys = plain(q.data, q.stride, self.dim, &packed.keys[..columns * self.dim]);
-        let keys = Operands { residual: q.bias.map(|b| (b, 0)), ..keys };
+        let keys = Operands { residual: q.bias, ..keys };
         product_f32(self.isa, q.rows, keys, (scores, columns), 1);
         softmax_rows(self.isa, scores, columns, packed.n, self.scale);
         let stride = self.context_stride();
@@ -89,8 +89,10 @@ impl Shapes {
         let (m, n, d) = (q.rows, packed.n, self.dim);
         let keys = View::new(packed.keys, d);
         matmul_transposed(Shape { m, n, k: d }, View::new(q.data, q.stride), keys, scores, n);
-        if let Some(bias) = q.bias {
-            scores.iter_mut().zip(bias).for_each(|(s, b)| *s += b);
+        if let Some((bias, stride)) = q.bias {
+            for (i, row) in scores.chunks_exact_mut(n).enumerate() {
+                row.iter_mut().zip(&bias[i * stride..]).for_each(|(s, b)| *s += b);
+            }
         }
         softmax_rows(self.isa, scores, n, n, self.scale);
         let values = View::new(packed.values, packed.capacity);

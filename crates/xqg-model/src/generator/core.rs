@@ -2,8 +2,8 @@
 //! from passages to questions over all threads. Each thread takes passages as it gets through with
 //! its own; which one writes a question does not show in it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rayon::prelude::*;
 use xqg_data::lang::Lang;
@@ -36,8 +36,9 @@ pub(crate) struct Core {
     pub decoder: Decoder,
     /// What states are multiplied by before the output layer.
     pub score_scale: f32,
-    /// The output layer of all tokens, then those of shortlists.
-    pub outputs: Vec<Output>,
+    /// The output layer of all tokens, then those of shortlists, which may be made when they are
+    /// first asked for.
+    pub outputs: Vec<OnceLock<Output>>,
     /// The text of tokens.
     pub pieces: Pieces,
     /// The end token.
@@ -81,9 +82,12 @@ impl Core {
         Slot::new(&self.decoder.shapes, self.decoder.layers.len(), max_tokens)
     }
 
-    /// The output layer of that number, else that of all tokens.
+    /// The output layer of that number; without a number that of all tokens.
+    ///
+    /// # Panics
+    /// When it was not made: a number is given out for one that was.
     pub fn output(&self, number: Option<usize>) -> &Output {
-        &self.outputs[number.unwrap_or(0)]
+        self.outputs[number.unwrap_or(0)].get().expect("an output layer that was made")
     }
 
     /// Refuses a way of decoding that makes no sense for this model.
@@ -132,13 +136,7 @@ impl Core {
         langs: &[Spoken],
         how: &Decoding,
     ) -> Result<Vec<Finished>, ModelError> {
-        let size = if reader.serves_all() { langs.len() } else { 1 };
-        let parts = langs.chunks(size.max(1));
-        let jobs: Vec<(usize, &Passage, &[Spoken])> = passages
-            .iter()
-            .enumerate()
-            .flat_map(|(i, passage)| parts.clone().map(move |langs| (i, passage, langs)))
-            .collect();
+        let jobs = asked(passages, langs, reader.serves_all());
         let threads = rayon::current_num_threads().min(jobs.len()).max(1);
         let queue = Queue { reader, jobs: &jobs, next: AtomicUsize::new(0), threads };
         let finished: Mutex<Vec<(usize, Finished)>> = Mutex::default();
@@ -160,14 +158,14 @@ impl Core {
         let team = if queue.jobs.len() == 1 { rayon::current_num_threads() } else { 1 };
         let mut batch = Batch::new(self, how, team);
         let mut read: Vec<(usize, Finished)> = Vec::new();
-        let each = samples(how) * queue.jobs.first().map_or(1, |job| job.2.len());
+        let each = samples(how) * queue.jobs.first().map_or(1, |job| job.langs.len());
         let fair = queue.jobs.len().div_ceil(queue.threads) * each;
         loop {
             while batch.rows() == 0 || batch.rows() + each <= ROWS.min(fair) {
-                let Some((job, passage, index)) = queue.take() else { break };
-                let reading = queue.reader.read(index, passage, job.langs, team)?;
-                batch.admit(job, &reading);
-                read.push((job.index, Finished::of(reading)));
+                let Some(&Asked { index, text, passage, langs }) = queue.take() else { break };
+                let reading = queue.reader.read(text, passage, langs, team)?;
+                batch.admit(Job { index, docid: &passage.docid, langs }, &reading);
+                read.push((index, Finished::of(reading)));
             }
             if batch.rows() == 0 {
                 break;
@@ -200,19 +198,38 @@ impl Core {
     }
 }
 
+/// A job: a passage, `text` in its batch, for some languages; `index` is its place in the results.
+struct Asked<'a> {
+    index: usize,
+    text: usize,
+    passage: &'a Passage,
+    langs: &'a [Spoken],
+}
+
+/// The jobs in the order in which they are done. Where a reading serves one language, one language
+/// comes after the other: what is written side by side then shares an output layer.
+fn asked<'a>(passages: &'a [Passage], langs: &'a [Spoken], serves_all: bool) -> Vec<Asked<'a>> {
+    let size = if serves_all { langs.len().max(1) } else { 1 };
+    let each = langs.len().div_ceil(size);
+    let parts = langs.chunks(size).enumerate();
+    let jobs = parts.flat_map(|(part, langs)| {
+        let job = move |(text, passage)| Asked { index: text * each + part, text, passage, langs };
+        passages.iter().enumerate().map(job)
+    });
+    jobs.collect()
+}
+
 /// The jobs and how far they are given out.
 struct Queue<'a> {
     reader: &'a dyn Reader,
-    jobs: &'a [(usize, &'a Passage, &'a [Spoken])],
+    jobs: &'a [Asked<'a>],
     next: AtomicUsize,
     threads: usize,
 }
 
 impl<'a> Queue<'a> {
-    fn take(&self) -> Option<(Job<'a>, &'a Passage, usize)> {
-        let index = self.next.fetch_add(1, Ordering::Relaxed);
-        let &(place, passage, langs) = self.jobs.get(index)?;
-        Some((Job { index, docid: &passage.docid, langs }, passage, place))
+    fn take(&self) -> Option<&'a Asked<'a>> {
+        self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 

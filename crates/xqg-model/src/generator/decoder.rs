@@ -8,6 +8,8 @@ use xqg_kernel::ops::{self, Activation};
 use xqg_kernel::row::{activate, gate, norm_rows, rms_rows};
 
 use super::attend::{Memory, Queries, Shapes, Slot};
+use super::distances::Distances;
+use super::source::{Arrays, store_words};
 use crate::attention::grow;
 use crate::linear::{Linear, Rows, Worker};
 use crate::network::Words;
@@ -18,7 +20,6 @@ pub(crate) enum Norm {
     /// To mean 0 and variance 1.
     Layer(ops::Norm),
     /// To a mean square of 1, as T5's.
-    #[allow(dead_code, reason = "only T5 has it, and its loader is still to come")]
     Rms {
         /// Factor of each column.
         weight: Vec<f32>,
@@ -51,6 +52,12 @@ pub(crate) struct FeedForward {
 }
 
 impl FeedForward {
+    /// Adds its weights to what is laid out.
+    pub fn store<'a>(&'a self, at: &str, to: &mut Arrays<'a>) {
+        self.expand.store(&format!("{at}.expand"), to);
+        self.contract.store(&format!("{at}.contract"), to);
+    }
+
     /// `out = contract(activation(expand(x))) + residual`, in f32 between the products whatever their
     /// arithmetic: T5's inner states are beyond what half precision holds.
     pub fn apply(
@@ -106,39 +113,12 @@ pub(crate) enum Positions {
     /// A learned row for each place, added to the token's.
     Learned(Vec<f32>),
     /// A learned number for each head and distance, added to the scores.
-    #[allow(dead_code, reason = "only T5 has it, and its loader is still to come")]
     Relative(Distances),
 }
 
-/// What is added to a head's scores by the distance from query to key.
-#[derive(Debug)]
-pub(crate) struct Distances {
-    /// For each head, the numbers of the distances `reach - 1` down to 0, then zeros for one panel.
-    table: Vec<f32>,
-    reach: usize,
-    width: usize,
-}
-
-/// The widest panel of any set: how far a row of biases is read beyond its end.
-#[allow(dead_code, reason = "see Positions::Relative")]
-const PANEL: usize = 32;
-
-#[allow(dead_code, reason = "see Positions::Relative")]
-impl Distances {
-    /// The table of `of(head, distance)` for distances below `reach`.
-    pub fn new(heads: usize, reach: usize, of: impl Fn(usize, usize) -> f32) -> Self {
-        let width = reach + PANEL;
-        let mut table = vec![0.0; heads * width];
-        for (head, row) in table.chunks_exact_mut(width).enumerate() {
-            row[..reach].iter_mut().rev().enumerate().for_each(|(far, to)| *to = of(head, far));
-        }
-        Self { table, reach, width }
-    }
-
-    /// The numbers for the keys 0 to `at` of a query at that place.
-    fn row(&self, head: usize, at: usize) -> &[f32] {
-        &self.table[head * self.width..][..self.width][self.reach - 1 - at..]
-    }
+/// The name of a layer's part among laid-out weights.
+pub(crate) fn layer_name(index: usize, part: &str) -> String {
+    format!("decoder.{index}.{part}")
 }
 
 /// The decoder up to the last norm.
@@ -186,6 +166,23 @@ pub(crate) struct Scratch {
 }
 
 impl Decoder {
+    /// Adds the weights of layers and words to what is laid out, under the names that
+    /// [`layer_name`] gives.
+    pub fn store<'a>(&'a self, to: &mut Arrays<'a>) {
+        store_words(&self.words, to);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let parts = [
+                ("qkv", &layer.qkv),
+                ("self_out", &layer.self_out),
+                ("query", &layer.query),
+                ("memory", &layer.memory),
+                ("cross_out", &layer.cross_out),
+            ];
+            parts.into_iter().for_each(|(part, linear)| linear.store(&layer_name(i, part), to));
+            layer.ffn.store(&layer_name(i, "ffn"), to);
+        }
+    }
+
     /// Length of a row of states in memory: whole panels.
     pub fn stride(&self) -> usize {
         self.hidden.next_multiple_of(self.shapes.isa.panel())
@@ -285,7 +282,7 @@ impl Decoder {
         for head in 0..shapes.heads {
             let bias = match &self.positions {
                 Positions::Learned(_) => None,
-                Positions::Relative(distances) => Some(distances.row(head, at)),
+                Positions::Relative(distances) => Some((distances.row(head, at), 0)),
             };
             let data = &row[head * shapes.dim..];
             let query = Queries { data, stride: row.len(), rows: 1, bias };
@@ -327,18 +324,5 @@ impl Decoder {
         let x = Rows { data: &s.x, stride: self.stride() };
         out.apply(rows, context, Some(x), &mut s.next, &mut s.worker);
         std::mem::swap(&mut s.x, &mut s.next);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances_are_counted_back_from_the_query() {
-        let distances = Distances::new(2, 5, |head, far| (head * 10 + far) as f32);
-        assert_eq!(distances.row(1, 2)[..3], [12.0, 11.0, 10.0]);
-        assert_eq!(distances.row(0, 4)[..5], [4.0, 3.0, 2.0, 1.0, 0.0]);
-        assert!(distances.row(0, 0).len() >= PANEL);
     }
 }

@@ -1,6 +1,7 @@
 //! Text to questions: generators that read a passage and write questions about it in the languages
-//! asked for. One kind there is, a decoder over the frozen retriever's own token states (the
-//! shared-encoder generator); T5 and mT5 are to stand beside it on the same decoding core.
+//! asked for. There are two kinds on one decoding core: a decoder over the frozen retriever's own token
+//! states (the shared-encoder generator), and T5 and mT5, which bring their encoder and are told the
+//! language by a prompt.
 //!
 //! What a question says depends on the passage, its docid, the
 //! language, the sample's number and the seed, never on what is written beside it: random numbers
@@ -12,9 +13,12 @@ mod beam;
 mod choose;
 mod core;
 mod decoder;
+mod distances;
 mod output;
 pub(crate) mod pieces;
 mod shared;
+mod source;
+mod t5;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +30,7 @@ use xqg_data::passage::Passage;
 use xqg_kernel::isa::Isa;
 
 use self::shared::Shared;
+use self::t5::T5;
 use crate::config::read_json;
 use crate::encoder::{Encoded, Encoder};
 use crate::error::ModelError;
@@ -111,6 +116,11 @@ pub struct GeneratorOptions {
     pub precision: Precision,
     /// The kernels; by default the best of this machine.
     pub isa: Option<Isa>,
+    /// For a generator with an encoder of its own: the most tokens of a passage and the prompt before
+    /// it; by default 192.
+    pub passage_max_tokens: Option<usize>,
+    /// Whether weights, once laid out, are kept beside the model for the next time.
+    pub keep_packed: bool,
 }
 
 /// A model that writes questions.
@@ -122,6 +132,7 @@ pub struct Generator {
 #[derive(Debug)]
 enum Kind {
     Shared(Box<Shared>),
+    T5(Box<T5>),
 }
 
 impl Generator {
@@ -135,10 +146,11 @@ impl Generator {
         let config: serde_json::Value = read_json(&path)?;
         let kind = match config["model_type"].as_str() {
             Some("xqg-decoder") => Kind::Shared(Box::new(Shared::open(folder, options)?)),
+            Some("t5" | "mt5") => Kind::T5(Box::new(T5::open(folder, options)?)),
             other => {
                 return Err(ModelError::Unexpected {
                     path,
-                    expected: "a generator of model_type xqg-decoder".to_owned(),
+                    expected: "a generator of model_type xqg-decoder, t5 or mt5".to_owned(),
                     found: other.unwrap_or("no model_type").to_owned(),
                 });
             }
@@ -150,6 +162,21 @@ impl Generator {
     pub fn languages(&self) -> Option<&[Lang]> {
         match &self.kind {
             Kind::Shared(shared) => Some(&shared.langs),
+            Kind::T5(_) => None,
+        }
+    }
+
+    /// Refuses what [`Generator::write`] would refuse, before there is a passage.
+    ///
+    /// # Errors
+    /// When a language is not the model's, or the way of decoding makes no sense.
+    pub fn check(&self, langs: &[Lang], how: &Decoding) -> Result<(), ModelError> {
+        match &self.kind {
+            Kind::Shared(shared) => {
+                shared.core.check(langs, how)?;
+                shared.spoken(langs).map(drop)
+            }
+            Kind::T5(t5) => t5.core.check(langs, how),
         }
     }
 
@@ -164,9 +191,14 @@ impl Generator {
         langs: &[Lang],
         how: &Decoding,
     ) -> Result<Vec<Written>, ModelError> {
-        match &self.kind {
-            Kind::Shared(_) => Ok(self.encode_and_write(passages, langs, how)?.1),
-        }
+        let t5 = match &self.kind {
+            Kind::Shared(_) => return Ok(self.encode_and_write(passages, langs, how)?.1),
+            Kind::T5(t5) => t5,
+        };
+        t5.core.check(langs, how)?;
+        let spoken = t5.spoken(langs, how.shortlist);
+        let finished = t5.core.run(&**t5, passages, &spoken, how)?;
+        Ok(finished.chunks(langs.len()).map(|jobs| t5.core.written(langs, jobs)).collect())
     }
 
     /// The passages' embeddings and their questions by one pass of the encoder; for a shared-encoder
@@ -180,7 +212,9 @@ impl Generator {
         langs: &[Lang],
         how: &Decoding,
     ) -> Result<(Encoded, Vec<Written>), ModelError> {
-        let Kind::Shared(shared) = &self.kind;
+        let Kind::Shared(shared) = &self.kind else {
+            return Err(ModelError::OwnEncoder { found: "a T5" });
+        };
         shared.core.check(langs, how)?;
         let spoken = shared.spoken(langs)?;
         let finished = shared.core.run(&**shared, passages, &spoken, how)?;

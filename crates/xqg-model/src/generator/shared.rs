@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use xqg_data::contract::EncoderContract;
@@ -17,15 +17,15 @@ use xqg_kernel::ops::{self, Activation};
 use super::GeneratorOptions;
 use super::attend::Shapes;
 use super::core::{Core, Reader, Spoken};
-use super::decoder::{Decoder, FeedForward, Layer, Norm, Positions};
+use super::decoder::{Decoder, FeedForward, Layer, Norm, Positions, layer_name};
 use super::output::Output;
 use super::pieces::Pieces;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use super::source::{self, Arrays, Source, Stored};
+use crate::checkpoint::Checkpoint;
 use crate::config::read_json;
 use crate::encoder::{Encoder, Reading};
 use crate::error::ModelError;
-use crate::linear::{Arithmetic, Linear};
-use crate::network::Words;
+use crate::linear::Arithmetic;
 
 /// `config.json` of a shared-encoder generator.
 #[derive(Debug, Clone, Deserialize)]
@@ -115,24 +115,26 @@ impl Shared {
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let how = Arithmetic { isa, precision: options.precision };
         let checkpoint = Checkpoint::open(folder)?;
-        let loader = Loader { checkpoint: &checkpoint, config: &config, how };
-        let words = checkpoint.matrix("embed.weight", (config.vocab_size, config.hidden_size))?;
-        let bias = checkpoint.tensor("output.bias", &[config.vocab_size])?;
-        let mut outputs = vec![loader.output(&words, &bias, None)];
-        let mut spoken = Vec::new();
+        let Parts { decoder, output } =
+            source::load(folder, &checkpoint, (how, options.keep_packed), |source| {
+                let loader = Loader { source, config: &config };
+                Ok(Parts { decoder: loader.decoder()?, output: loader.output()? })
+            })?;
+        let mut lists = Vec::new();
         for &lang in &config.langs {
-            let ids = loader.shortlist(&path, lang)?;
-            spoken.push(Spoken {
-                lang,
-                start: config.start_ids[lang.code()],
-                output: Some(outputs.len()),
-            });
-            outputs.push(loader.output(&words, &bias, Some(ids)));
+            let ids = shortlist(&checkpoint, &config, &path, lang)?;
+            let linear = output.linear.select(&ids);
+            lists.push(OnceLock::from(Output { linear, ids: Some(ids), isa }));
         }
+        let spoken = |(i, &lang): (usize, &Lang)| {
+            let start = config.start_ids[lang.code()];
+            Spoken { lang, start, output: Some(1 + i) }
+        };
+        let spoken = config.langs.iter().enumerate().map(spoken).collect();
         let core = Core {
-            decoder: loader.decoder(words)?,
+            decoder,
             score_scale: config.logit_scale,
-            outputs,
+            outputs: std::iter::once(OnceLock::from(output)).chain(lists).collect(),
             pieces: Pieces::open(folder)?,
             end: config.eos_id,
             max_positions: Some(config.max_positions),
@@ -195,103 +197,108 @@ fn check_encoder(config: &Config, path: &Path, encoder: &Encoder) -> Result<(), 
     })
 }
 
+/// What the weights give.
+struct Parts {
+    decoder: Decoder,
+    output: Output,
+}
+
+/// The name of the output layer among laid-out weights.
+const HEAD: &str = "head";
+
+impl Stored for Parts {
+    fn arrays(&self) -> Arrays<'_> {
+        let mut all = Arrays::new();
+        self.decoder.store(&mut all);
+        self.output.linear.store(HEAD, &mut all);
+        all
+    }
+}
+
 /// Loads the weights by the names of the folder's format.
 struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
+    source: &'a Source<'a>,
     config: &'a Config,
-    how: Arithmetic,
 }
 
 impl Loader<'_> {
-    fn linear(&self, names: &[String], (output, input): (usize, usize)) -> Loaded<Linear> {
-        let (mut weight, mut bias) = (Vec::new(), Vec::new());
-        for name in names {
-            let part = self.checkpoint.matrix(&format!("{name}.weight"), (output, input))?;
-            weight.extend_from_slice(&part);
-            bias.extend(self.checkpoint.tensor(&format!("{name}.bias"), &[output])?);
-        }
-        Ok(Linear::new(weight, bias, input, self.how))
-    }
-
-    fn norm(&self, name: &str) -> Loaded<Norm> {
+    fn norm(&self, name: &str) -> Result<Norm, ModelError> {
         let shape = [self.config.hidden_size];
         Ok(Norm::Layer(ops::Norm {
-            weight: self.checkpoint.tensor(&format!("{name}.weight"), &shape)?,
-            bias: self.checkpoint.tensor(&format!("{name}.bias"), &shape)?,
+            weight: self.source.numbers(&format!("{name}.weight"), &shape)?,
+            bias: self.source.numbers(&format!("{name}.bias"), &shape)?,
             eps: self.config.norm_eps,
         }))
     }
 
-    fn layer(&self, index: usize) -> Loaded<Layer> {
+    fn layer(&self, index: usize) -> Result<Layer, ModelError> {
         let (h, f) = (self.config.hidden_size, self.config.intermediate_size);
         let at = |part: &str| format!("layers.{index}.{part}");
+        let layer = |stored: &str, names: &[&str], shape| {
+            let names: Vec<String> = names.iter().map(|name| at(name)).collect();
+            self.source.biased((&layer_name(index, stored), &names), shape)
+        };
         Ok(Layer {
             self_norm: self.norm(&at("self_norm"))?,
-            qkv: self
-                .linear(&["query", "key", "value"].map(|p| at(&format!("self.{p}"))), (h, h))?,
-            self_out: self.linear(&[at("self.out")], (h, h))?,
+            qkv: layer("qkv", &["self.query", "self.key", "self.value"], (h, h))?,
+            self_out: layer("self_out", &["self.out"], (h, h))?,
             cross_norm: self.norm(&at("cross_norm"))?,
-            query: self.linear(&[at("cross.query")], (h, h))?,
-            memory: self.linear(&["key", "value"].map(|p| at(&format!("cross.{p}"))), (h, h))?,
-            cross_out: self.linear(&[at("cross.out")], (h, h))?,
+            query: layer("query", &["cross.query"], (h, h))?,
+            memory: layer("memory", &["cross.key", "cross.value"], (h, h))?,
+            cross_out: layer("cross_out", &["cross.out"], (h, h))?,
             ffn_norm: self.norm(&at("ffn_norm"))?,
             ffn: FeedForward {
-                expand: self.linear(&[at("ffn.expand")], (f, h))?,
+                expand: layer("ffn.expand", &["ffn.expand"], (f, h))?,
                 gated: false,
                 activation: Activation::Gelu,
-                contract: self.linear(&[at("ffn.contract")], (h, f))?,
+                contract: layer("ffn.contract", &["ffn.contract"], (h, f))?,
             },
         })
     }
 
-    fn decoder(&self, words: Vec<f32>) -> Loaded<Decoder> {
+    fn decoder(&self) -> Result<Decoder, ModelError> {
         let c = self.config;
         let (heads, dim) = (c.num_heads, c.hidden_size / c.num_heads);
         let scale = 1.0 / (dim as f32).sqrt();
-        let places =
-            self.checkpoint.matrix("positions.weight", (c.max_positions, c.hidden_size))?;
+        let places = [c.max_positions, c.hidden_size];
         Ok(Decoder {
-            shapes: Shapes { heads, dim, scale, isa: self.how.isa },
+            shapes: Shapes { heads, dim, scale, isa: self.source.how.isa },
             hidden: c.hidden_size,
-            words: Words::F32(words.into()),
+            words: self.source.words("embed.weight", (c.vocab_size, c.hidden_size))?,
             word_scale: c.embed_scale,
-            positions: Positions::Learned(places),
+            positions: Positions::Learned(self.source.numbers("positions.weight", &places)?),
             layers: (0..c.num_layers).map(|i| self.layer(i)).collect::<Result<_, _>>()?,
             norm: self.norm("final_norm")?,
         })
     }
 
-    /// The tokens that a language may write, in ascending order, the end token among them.
-    fn shortlist(&self, path: &Path, lang: Lang) -> Result<Vec<u32>, ModelError> {
-        let name = format!("shortlist.{lang}");
-        let mut ids = self.checkpoint.whole_numbers(&name)?;
-        ids.push(self.config.eos_id);
-        ids.sort_unstable();
-        ids.dedup();
-        let beyond = ids.last().filter(|&&id| id as usize >= self.config.vocab_size);
-        beyond.map_or(Ok(()), |id| {
-            Err(ModelError::Unexpected {
-                path: path.with_file_name("model.safetensors"),
-                expected: format!("token ids below {} in {name}", self.config.vocab_size),
-                found: id.to_string(),
-            })
-        })?;
-        Ok(ids)
-    }
-
-    /// The output layer of some tokens, or of all: their rows of the embedding.
-    fn output(&self, words: &[f32], bias: &[f32], ids: Option<Vec<u32>>) -> Output {
-        let h = self.config.hidden_size;
-        let (weight, bias) = match &ids {
-            None => (words.to_vec(), bias.to_vec()),
-            Some(ids) => {
-                let row = |&id: &u32| &words[id as usize * h..][..h];
-                let weight = ids.iter().flat_map(row).copied().collect();
-                (weight, ids.iter().map(|&id| bias[id as usize]).collect())
-            }
-        };
-        Output { linear: Linear::new(weight, bias, h, self.how), ids, isa: self.how.isa }
+    /// The output layer of all tokens: the embedding of words, and a bias of its own.
+    fn output(&self) -> Result<Output, ModelError> {
+        let (size, h) = (self.config.vocab_size, self.config.hidden_size);
+        let bias = self.source.numbers("output.bias", &[size])?;
+        let linear = self.source.tied((HEAD, &["embed.weight".to_owned()]), bias, (size, h))?;
+        Ok(Output { linear, ids: None, isa: self.source.how.isa })
     }
 }
 
-type Loaded<T> = Result<T, CheckpointError>;
+/// The tokens that a language may write, in ascending order, the end token among them.
+fn shortlist(
+    checkpoint: &Checkpoint,
+    config: &Config,
+    path: &Path,
+    lang: Lang,
+) -> Result<Vec<u32>, ModelError> {
+    let name = format!("shortlist.{lang}");
+    let mut ids = checkpoint.whole_numbers(&name)?;
+    ids.push(config.eos_id);
+    ids.sort_unstable();
+    ids.dedup();
+    match ids.last().filter(|&&id| id as usize >= config.vocab_size) {
+        None => Ok(ids),
+        Some(id) => Err(ModelError::Unexpected {
+            path: path.with_file_name("model.safetensors"),
+            expected: format!("token ids below {} in {name}", config.vocab_size),
+            found: id.to_string(),
+        }),
+    }
+}

@@ -85,7 +85,12 @@ fn folder(contract: &Value) -> tempfile::TempDir {
 fn options(isa: Isa, precision: Precision) -> (GeneratorOptions, tempfile::TempDir) {
     let encoder = encoder(isa);
     let folder = folder(&serde_json::to_value(encoder.contract()).unwrap());
-    let options = GeneratorOptions { encoder: Some(encoder), isa: Some(isa), precision };
+    let options = GeneratorOptions {
+        encoder: Some(encoder),
+        isa: Some(isa),
+        precision,
+        ..GeneratorOptions::default()
+    };
     (options, folder)
 }
 

@@ -14,8 +14,15 @@ use crate::get::{prompts, select};
 /// What stands for the weights among [`NEEDED`]: one file of the two, or shards.
 pub(super) const WEIGHTS: &str = "model.safetensors or pytorch_model.bin";
 
+/// What stands for the tokenizer among [`NEEDED`]: one of the [`TOKENIZERS`].
+pub(super) const TOKENIZER: &str = "tokenizer.json, spiece.model or sentencepiece.bpe.model";
+
+/// The files that a tokenizer is read from.
+pub(super) const TOKENIZERS: [&str; 3] =
+    ["tokenizer.json", "spiece.model", "sentencepiece.bpe.model"];
+
 /// What no model can do without.
-pub(super) const NEEDED: [&str; 3] = ["config.json", "tokenizer.json", WEIGHTS];
+pub(super) const NEEDED: [&str; 3] = ["config.json", TOKENIZER, WEIGHTS];
 
 /// One entry of sentence-transformers' `modules.json`.
 #[derive(Debug, Deserialize)]
@@ -35,6 +42,7 @@ pub(super) fn is_whole(folder: &Path) -> bool {
 pub(super) fn missing(folder: &Path) -> Option<String> {
     let lacks = |name: &&str| match *name {
         WEIGHTS => weight_files(folder).is_err(),
+        TOKENIZER => !TOKENIZERS.iter().any(|name| folder.join(name).is_file()),
         name => !folder.join(name).is_file(),
     };
     let module = || modules(folder).into_iter().find(|module| !has_module(folder, module));
@@ -271,6 +279,17 @@ mod tests {
             assert!(is_whole(model.path()));
             std::fs::remove_file(model.path().join(name)).unwrap();
             assert!(!is_whole(model.path()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_sentencepiece_model_is_a_tokenizer_too() {
+        for name in ["spiece.model", "sentencepiece.bpe.model"] {
+            let model = model();
+            std::fs::rename(model.path().join("tokenizer.json"), model.path().join(name)).unwrap();
+            assert!(is_whole(model.path()), "{name}");
+            std::fs::rename(model.path().join(name), model.path().join("other.model")).unwrap();
+            assert_eq!(missing(model.path()).as_deref(), Some(TOKENIZER));
         }
     }
 

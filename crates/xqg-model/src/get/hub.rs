@@ -132,12 +132,10 @@ impl<'a> Hub<'a> {
         let weights = |name: &&str| {
             !name.contains('/') && (name.ends_with(".safetensors") || name.ends_with(".bin"))
         };
-        let there = |name: &str| {
-            if name == folder::WEIGHTS {
-                chosen.iter().any(weights)
-            } else {
-                chosen.contains(&name)
-            }
+        let there = |name: &str| match name {
+            folder::WEIGHTS => chosen.iter().any(weights),
+            folder::TOKENIZER => folder::TOKENIZERS.iter().any(|name| chosen.contains(name)),
+            name => chosen.contains(&name),
         };
         let missing = folder::NEEDED.into_iter().find(|name| !there(name));
         self.check_whole(missing.map(str::to_string))

@@ -135,7 +135,7 @@ fn qkv_names(index: usize) -> [String; 3] {
 }
 
 /// A tensor of finite numbers, where it lies if that is possible.
-fn finite(
+pub(crate) fn finite(
     checkpoint: &Checkpoint,
     name: &str,
     shape: &[usize],
@@ -148,7 +148,7 @@ fn finite(
 }
 
 /// Laid-out weights that lack an array are no error to a user: the opener takes the checkpoint.
-fn absent(name: &str) -> ModelError {
+pub(crate) fn absent(name: &str) -> ModelError {
     ModelError::NotPacked { name: name.to_owned() }
 }
 

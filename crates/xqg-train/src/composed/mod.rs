@@ -15,4 +15,3 @@ mod encoder;
 pub mod learner;
 mod ops;
 pub mod t5;
-pub mod t5_config;

@@ -2,9 +2,9 @@
 
 use candle_core::{Device, Result as CandleResult, Tensor, Var};
 use xqg_model::checkpoint::{Checkpoint, CheckpointError};
+use xqg_model::t5_config::T5Config;
 
 use super::ops::{Draws, indices, linear, rms_norm, softmax};
-use super::t5_config::T5Config;
 use crate::error::TrainError;
 use crate::parameters::{Kind, Parameters};
 

@@ -4,7 +4,6 @@
 //! the same tokens as before, for neither Unigram's best path nor WordPiece's longest match can gain
 //! by what is removed; so its embedding is the same bit for bit.
 
-mod script;
 pub(crate) mod tokenizer;
 
 use std::collections::BTreeSet;
@@ -18,6 +17,7 @@ use xqg_data::lang::Lang;
 use xqg_model::checkpoint::Checkpoint;
 use xqg_model::config::Config;
 use xqg_model::recipe::{Recipe, known_prefixes};
+use xqg_model::scripts::{is_in, scripts};
 use xqg_model::tokenizer::Tokenizer;
 
 use crate::error::TrainError;
@@ -110,17 +110,17 @@ impl Pruner {
     /// # Errors
     /// When the script of a language is not known here.
     pub fn keep_languages(&mut self, languages: &[Lang]) -> Result<(), TrainError> {
-        let mut scripts = BTreeSet::new();
+        let mut written = Vec::new();
         for lang in languages {
-            let of = script::scripts(lang.code()).ok_or_else(|| TrainError::Setting {
+            let of = scripts(lang.code()).ok_or_else(|| TrainError::Setting {
                 name: "--keep-languages",
                 expected: "languages whose script is known here; use --keep-corpus for others",
                 found: lang.code().to_owned(),
             })?;
-            scripts.extend(of.iter().map(|s| s.full_name()));
+            written.extend_from_slice(of);
         }
-        let written = |piece: &str| piece.chars().all(|c| script::is_in(c, &scripts));
-        let kept = self.vocabulary.pieces().filter(|(_, piece)| written(piece)).map(|(id, _)| id);
+        let fits = |piece: &str| piece.chars().all(|c| is_in(c, &written));
+        let kept = self.vocabulary.pieces().filter(|(_, piece)| fits(piece)).map(|(id, _)| id);
         self.kept.extend(kept);
         Ok(())
     }

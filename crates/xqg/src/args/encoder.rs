@@ -24,7 +24,8 @@ pub struct EncoderArgs {
     /// the model's limit where that is lower]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub query_max_tokens: Option<usize>,
-    /// The most tokens of a passage [default: 160, or the model's limit where that is lower]
+    /// The most tokens of a passage [default: 160, or the model's limit where that is lower; a T5 that
+    /// generates questions: 192, the words of its prompt counted]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub passage_max_tokens: Option<usize>,
     /// The arithmetic of the linear layers. On a CPU with VNNI int8 is two to three times as fast as

@@ -11,7 +11,9 @@ use super::values::{LangArg, PromptArg, ShardArg, above_zero, fraction, positive
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  xqg generate --model models/e5-questions --corpus corpus.jsonl --langs \
-te,bn -n 5 --out generated.jsonl\n  xqg generate --model bank:log.jsonl --encoder \
+te,bn -n 5 --out generated.jsonl\n  xqg generate --model \
+ielabgroup/xor-tydi-docTquery-mt5-base --corpus corpus.jsonl --langs te,bn --out \
+generated.jsonl\n  xqg generate --model bank:log.jsonl --encoder \
 multilingual-e5-small --corpus corpus.jsonl --langs te -n 3 --out generated.jsonl\n  xqg generate \
 --model openai:gemma3 --endpoint http://localhost:11434/v1 --corpus corpus.jsonl --langs te --out \
 generated.jsonl\n\nOne line a question: {\"docid\", \"lang\", \"text\"} and, where it is known, \
@@ -21,10 +23,11 @@ settings, on any number of threads and with units of any size. A killed run goes
 when the same command is given again; its work lies in OUT.units.partial."
 )]
 pub struct GenerateArgs {
-    /// What writes the questions: a generator's folder; bank:FILE,… (files of questions, or a folder of
-    /// them: JSON lines with lang and question or text, or texts named after their language such as
-    /// te.txt); or openai:NAME, a model behind --endpoint [default: the generator in models/, if there
-    /// is one]
+    /// What writes the questions: a generator's folder (what `xqg train generator` writes, or a T5 or mT5
+    /// that was trained to answer "Generate a Telugu question for this passage: TITLE TEXT"), or a name
+    /// that `xqg model get` knows; bank:FILE,… (files of questions, or a folder of them: JSON lines with
+    /// lang and question or text, or texts named after their language such as te.txt); or openai:NAME, a
+    /// model behind --endpoint [default: the generator in models/, if there is one]
     #[arg(long, value_name = "DIR|bank:FILE,…|openai:NAME")]
     pub model: Option<String>,
     /// The passages: BEIR JSON lines with _id, title, text; .gz too

@@ -164,6 +164,7 @@ impl Ready {
                 let decoding = decoding(args.n, &args.decoding)?;
                 let generator = open_generator(folder, args)?;
                 check_langs(&generator, langs)?;
+                generator.check(langs, &decoding)?;
                 Ok(Self::Model { generator: Box::new(generator), decoding, folder: folder.clone() })
             }
         }
@@ -190,6 +191,7 @@ impl Ready {
                 "model": hashes(folder)?,
                 "decoding": format!("{decoding:?}"),
                 "precision": format!("{:?}", args.encoder_settings.precision).to_lowercase(),
+                "passage-max-tokens": args.encoder_settings.passage_max_tokens,
             })),
         }
     }

@@ -150,7 +150,9 @@ impl Writer {
             }
         }
         check_langs(&generator, &langs)?;
-        Ok(Self { generator, folder, shared, langs, decoding: decoding(args.n, &args.decoding)? })
+        let decoding = decoding(args.n, &args.decoding)?;
+        generator.check(&langs, &decoding)?;
+        Ok(Self { generator, folder, shared, langs, decoding })
     }
 
     fn plan(&self, args: &IndexBuildArgs, corpus: &Path) -> Result<units::Plan> {
@@ -160,6 +162,7 @@ impl Writer {
             "langs": self.langs,
             "decoding": format!("{:?}", self.decoding),
             "precision": format!("{:?}", args.encoder.precision).to_lowercase(),
+            "passage-max-tokens": args.encoder.passage_max_tokens,
         })))
     }
 

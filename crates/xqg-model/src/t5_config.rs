@@ -1,11 +1,12 @@
-//! The shape of a T5 or mT5, read from Hugging Face's `config.json`.
+//! The shape of a T5 or mT5, read from Hugging Face's `config.json`: what a generator runs by, and
+//! what one is trained by.
 
 use std::path::Path;
 
 use serde::Deserialize;
-use xqg_data::error::DataError;
 
-use crate::error::TrainError;
+use crate::config::read_json;
+use crate::error::ModelError;
 
 /// The numbers of `config.json` that shape the network.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -45,6 +46,9 @@ pub struct T5Config {
     /// What the decoder begins with.
     #[serde(default)]
     pub decoder_start_token_id: u32,
+    /// The token that ends a text.
+    #[serde(default = "end")]
+    pub eos_token_id: u32,
 }
 
 fn buckets() -> usize {
@@ -67,6 +71,10 @@ fn relu() -> String {
     "relu".to_owned()
 }
 
+fn end() -> u32 {
+    1
+}
+
 fn yes() -> bool {
     true
 }
@@ -76,27 +84,38 @@ impl T5Config {
     ///
     /// # Errors
     /// When it is missing, lacks a number, or is of another architecture.
-    pub fn read(folder: &Path) -> Result<Self, TrainError> {
+    pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(DataError::io("reading", &path))?;
-        let refuse = |found: String| TrainError::Unexpected {
-            path: path.clone(),
-            expected: "a T5 or mT5 with relu or gated-gelu".into(),
+        let config: Self = read_json(&path)?;
+        config.check().map_err(|(expected, found)| ModelError::Unexpected {
+            path,
+            expected: expected.to_owned(),
             found,
-            hint: "generators are trained from google/mt5-small and its kin",
-        };
-        let config: Self = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
-        if !matches!(config.model_type.as_str(), "t5" | "mt5") {
-            return Err(refuse(config.model_type));
-        }
-        if !matches!(config.feed_forward_proj.as_str(), "relu" | "gated-gelu") {
-            return Err(refuse(config.feed_forward_proj));
-        }
-        let sizes = [config.d_model, config.d_kv, config.d_ff, config.num_heads, config.vocab_size];
-        if sizes.contains(&0) || config.relative_attention_num_buckets < 4 {
-            return Err(refuse("a size of 0 or fewer than 4 buckets".into()));
-        }
+        })?;
         Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if !matches!(self.model_type.as_str(), "t5" | "mt5") {
+            return Err(("model_type t5 or mt5", self.model_type.clone()));
+        }
+        if !matches!(self.feed_forward_proj.as_str(), "relu" | "gated-gelu") {
+            let expected = "feed_forward_proj relu or gated-gelu";
+            return Err((expected, self.feed_forward_proj.clone()));
+        }
+        let sizes = [self.d_model, self.d_kv, self.d_ff, self.num_heads, self.vocab_size];
+        if sizes.iter().any(|&n| n == 0 || n > 1 << 24) {
+            return Err(("sizes of 1 or more and below 2^24", format!("{sizes:?}")));
+        }
+        if self.relative_attention_num_buckets < 4 {
+            let found = self.relative_attention_num_buckets.to_string();
+            return Err(("4 or more relative_attention_num_buckets", found));
+        }
+        let ids = [self.decoder_start_token_id, self.eos_token_id];
+        match ids.into_iter().find(|&id| id as usize >= self.vocab_size) {
+            Some(id) => Err(("token ids below vocab_size", id.to_string())),
+            None => Ok(()),
+        }
     }
 
     /// Layers of the decoder.
@@ -110,7 +129,8 @@ impl T5Config {
         self.model_type == "t5" && self.tie_word_embeddings
     }
 
-    /// Whether the feed-forward part is gated: `gelu(x W0) · (x W1)` in place of `relu(x W)`.
+    /// Whether the feed-forward part is gated: `gelu(x W0) · (x W1)` in place of `relu(x W)` (Shazeer
+    /// 2020, arXiv 2002.05202).
     pub fn gated(&self) -> bool {
         self.feed_forward_proj == "gated-gelu"
     }
@@ -158,6 +178,23 @@ mod tests {
             (500, 0, false, 31),
         ] {
             assert_eq!(config.bucket(query, key, both), bucket, "{query} {key} {both}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_t5_is_refused() {
+        let sizes = r#""d_model":8,"d_kv":4,"d_ff":8,"num_layers":1,"num_heads":2,"vocab_size":9"#;
+        for (more, said) in [
+            (r#","model_type":"bert""#, "model_type t5 or mt5, found bert"),
+            (r#","model_type":"t5","feed_forward_proj":"gated-silu""#, "found gated-silu"),
+            (r#","model_type":"t5","eos_token_id":9"#, "below vocab_size, found 9"),
+            (r#","model_type":"t5","relative_attention_num_buckets":2"#, "4 or more"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("config.json"), format!("{{{sizes}{more}}}"))
+                .unwrap();
+            let error = T5Config::read(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
         }
     }
 }
