@@ -43,7 +43,9 @@ if grep -qw avx512_vnni /proc/cpuinfo; then set=avx512; fi
 {
     run f32 f32 $set
     names=()
-    if [ $set = avx512 ]; then run int8 int8 avx512; compare int8; names+=(int8); fi
+    if [ $set = avx512 ]; then
+        for name in int8 int8-fast; do run $name $name avx512; compare $name; names+=($name); done
+    fi
     run int8@avx2 int8 avx2
     run int8-fast@avx2 int8-fast avx2
     for name in int8@avx2 int8-fast@avx2; do compare $name; names+=($name); done

