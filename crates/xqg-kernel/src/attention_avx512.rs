@@ -170,7 +170,8 @@ unsafe fn transpose(rows: &mut [__m512i; 16]) {
     for j in 0..4 {
         let [a, b, c, d] = [turned[j], turned[4 + j], turned[8 + j], turned[12 + j]];
         let (ab, cd) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
-        let (ab_odd, cd_odd) = (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(c, d));
+        let (ab_odd, cd_odd) =
+            (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(c, d));
         rows[j] = _mm512_shuffle_i32x4::<0x88>(ab, cd);
         rows[8 + j] = _mm512_shuffle_i32x4::<0xdd>(ab, cd);
         rows[4 + j] = _mm512_shuffle_i32x4::<0x88>(ab_odd, cd_odd);

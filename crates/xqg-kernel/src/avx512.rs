@@ -90,8 +90,11 @@ unsafe fn gelu_near(x: __m512) -> __m512 {
         let y = _mm512_min_ps(_mm512_mul_ps(size, _mm512_set1_ps(3.2)), _mm512_set1_ps(15.999_999));
         let piece = _mm512_cvttps_epi32(y);
         let u = _mm512_sub_ps(y, _mm512_cvtepi32_ps(piece));
-        let of = |power: usize| _mm512_permutexvar_ps(piece, _mm512_loadu_ps(GELU_PIECES[power].as_ptr()));
-        let above = _mm512_fmadd_ps(_mm512_fmadd_ps(_mm512_fmadd_ps(of(0), u, of(1)), u, of(2)), u, of(3));
+        let of = |power: usize| {
+            _mm512_permutexvar_ps(piece, _mm512_loadu_ps(GELU_PIECES[power].as_ptr()))
+        };
+        let above =
+            _mm512_fmadd_ps(_mm512_fmadd_ps(_mm512_fmadd_ps(of(0), u, of(1)), u, of(2)), u, of(3));
         _mm512_fmadd_ps(size, above, _mm512_mul_ps(x, _mm512_set1_ps(0.5)))
     }
 }
@@ -165,7 +168,8 @@ unsafe fn store_int8<const M: usize>(
             let scale = _mm512_loadu_ps(w.scales.as_ptr().add(column));
             let total = _mm512_loadu_si512(w.sums.as_ptr().add(column).cast());
             let total = _mm512_mul_ps(_mm512_cvtepi32_ps(total), scale);
-            let bias = o.bias.map_or(_mm512_setzero_ps(), |b| _mm512_loadu_ps(b.as_ptr().add(column)));
+            let bias =
+                o.bias.map_or(_mm512_setzero_ps(), |b| _mm512_loadu_ps(b.as_ptr().add(column)));
             for (i, sum) in sums.iter().enumerate() {
                 let row_scale = _mm512_set1_ps(*row_scales.add(i));
                 let zero = _mm512_fnmadd_ps(_mm512_set1_ps(*offsets.add(i)), total, bias);

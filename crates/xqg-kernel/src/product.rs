@@ -299,7 +299,8 @@ mod tests {
         let sums: Vec<i32> = (0..n).map(|j| (0..k4).map(|l| weight(l, j)).sum()).collect();
         let scales: Vec<f32> = (0..n).map(|j| 0.1 + j as f32 / 7.0).collect();
         let w = Int8Panels { values, scales: &scales, sums: &sums };
-        let o = Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias: None, residual: None, gelu };
+        let o =
+            Operands { a: &[], a_stride: 0, k: 0, panels: &[], bias: None, residual: None, gelu };
         let mut out = vec![f32::NAN; rows * n];
         product_int8(isa, (rows, k4), (a, &w), o, (&mut out, n), 1);
         for (i, j) in places(rows, n) {
@@ -314,7 +315,11 @@ mod tests {
             let size = scale * (whole.abs() + (a.zeros[i] * sums[j]).abs()) as f32;
             let bound = 3e-6 + size * 1e-6;
             let found = out[i * n + j];
-            assert!((found - expected[0]).abs() <= bound, "{} {i} {j}: {found} {expected:?}", isa.name());
+            assert!(
+                (found - expected[0]).abs() <= bound,
+                "{} {i} {j}: {found} {expected:?}",
+                isa.name()
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 pub enum TrainVerb {
     /// Train an encoder of queries and passages (BERT or XLM-RoBERTa) on training rows
     Retriever(TrainRetrieverArgs),
-    /// Train a generator of questions over a frozen retriever
+    /// Train a generator of questions: a decoder over a frozen retriever, or a T5
     Generator(TrainGeneratorArgs),
 }
 
@@ -43,6 +43,7 @@ pub struct TrainRetrieverArgs {
 encoder = \"models/multilingual-e5-small\"\n  out = \"runs/generator\"\n  langs = [\"fi\", \"te\"]\n  \
 [[tasks]]\n  name = \"pairs\"\n  files = [\"pairs.jsonl\"]\n  corpus = \"corpus.jsonl\"\n  \
 side = \"passage\"\n  [run]\n  steps = 5000\n\n\
+With model = \"google/mt5-small\" in place of encoder, a T5 or mT5 is trained as a whole.\n\n\
 Rows are JSON lines with docid (a passage of the corpus) or source (any text), lang and text (the \
 question). The folder `out` holds best/ and last/ (models that `xqg generate` opens), the same in 8 bits, \
 log.jsonl, log.svg and state/. A killed run goes on where it was saved last when the same command is \
