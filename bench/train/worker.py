@@ -1,6 +1,6 @@
 """The PyTorch side of bench/train: the same steps as crates/xqg-train/examples/step_worker.rs.
 
-usage: worker.py MODEL_DIR PAIRS QUERY_TOKENS PASSAGE_TOKENS VOCAB DROPOUT RAGGED THREADS
+usage: worker.py MODEL_DIR PAIRS QUERY_TOKENS PASSAGE_TOKENS VOCAB DROPOUT RAGGED THREADS [DEVICE [PRECISION]]
 """
 
 import sys
@@ -34,10 +34,10 @@ class Lcg:
 
 def embed(model, rows):
     """Mean of the token states, normalised; padded to the longest."""
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [1] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    width, device = max(map(len, rows)), model.device
+    ids = torch.tensor([row + [1] * (width - len(row)) for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
     pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     return torch.nn.functional.normalize(pooled)
 
@@ -46,12 +46,14 @@ def main():
     folder, dropout, ragged = sys.argv[1], float(sys.argv[6]), sys.argv[7] == "1"
     pairs, query, passage, vocab = map(int, sys.argv[2:6])
     torch.set_num_threads(int(sys.argv[8]))
+    device, precision = (sys.argv[9:] + ["cpu", "f32"][len(sys.argv) - 9:])[:2]
     config = AutoConfig.from_pretrained(folder)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     model = BertModel.from_pretrained(folder, config=config, add_pooling_layer=False).train()
     if vocab < config.vocab_size:
         words = model.embeddings.word_embeddings
         words.weight = torch.nn.Parameter(words.weight.detach()[:vocab].clone())
+    model = model.to(device)
     plain = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
     rest = [p for n, p in model.named_parameters() if not (n.endswith("bias") or "LayerNorm" in n)]
     groups = [dict(params=rest, weight_decay=0.01), dict(params=plain, weight_decay=0.0)]
@@ -61,12 +63,16 @@ def main():
         q = lcg.texts(pairs, query, vocab, ragged)
         p = lcg.texts(pairs, passage, vocab, ragged)
         start = time.perf_counter()
-        scores = embed(model, q) @ embed(model, p).T / 0.05
-        loss = torch.nn.functional.cross_entropy(scores, torch.arange(pairs))
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            queries, passages = embed(model, q), embed(model, p)
+        scores = queries @ passages.T / 0.05
+        loss = torch.nn.functional.cross_entropy(scores, torch.arange(pairs, device=device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
+        if device != "cpu":
+            torch.cuda.synchronize()
         print(time.perf_counter() - start, loss.item(), flush=True)
 
 

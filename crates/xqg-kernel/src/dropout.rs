@@ -53,6 +53,16 @@ impl Rate {
         self.threshold == 0
     }
 
+    /// Draws below this are left out; with [`Rate::scale`] what a device needs to draw the same.
+    pub fn threshold(self) -> u32 {
+        self.threshold
+    }
+
+    /// What the numbers that stay are multiplied by.
+    pub fn scale(self) -> f32 {
+        self.scale
+    }
+
     /// Leaves out numbers of `row` and scales the rest; the first is number `start` of the key's
     /// place. The way back applies the same call to the gradient.
     pub fn apply(self, key: Key, start: usize, row: &mut [f32]) {

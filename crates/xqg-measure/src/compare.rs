@@ -196,7 +196,9 @@ fn compare_lang(pairs: &[Pair], settings: &CompareSettings) -> ComparedLang {
     let terms: Vec<PairedDifference> = weighted.iter().map(|&(_, pair)| pair).collect();
     let p = permutation_p(&terms, &settings.resampling);
     let (baseline, run) = (of(|pair| pair.baseline), of(|pair| pair.run));
-    ComparedLang { n: pairs.len(), baseline, run, difference: of(Pair::difference), p, p_holm: p }
+    let interval = interval(&weighted, &settings.resampling);
+    let difference = of(Pair::difference);
+    ComparedLang { n: pairs.len(), baseline, run, difference, p, p_holm: p, interval }
 }
 
 /// The pairs of each language, by its code.
@@ -260,7 +262,36 @@ mod tests {
         assert_eq!((measure.p, measure.p_holm), (0.25, 1.0));
         assert_eq!((measure.by_lang["ar"].p, measure.by_lang["te"].p), (0.5, 1.0));
         assert_eq!((measure.wins, measure.losses, measure.ties), (3, 0, 0));
+        assert_eq!(
+            (measure.by_lang["ar"].interval, measure.by_lang["te"].interval),
+            ((1.0, 1.0), (1.0, 1.0))
+        );
         assert_eq!(measure.interval, (1.0, 1.0));
+    }
+
+    /// A language's interval is that of its own queries: another language next to it changes nothing.
+    #[test]
+    fn each_language_has_the_interval_of_its_own_queries() {
+        let ids: Vec<String> = (0..400).map(|i| i.to_string()).collect();
+        let of = |value: fn(usize) -> f64, langs: [&'static str; 2]| {
+            let queries: Vec<(&str, &str, f64)> = ids
+                .iter()
+                .enumerate()
+                .map(|(i, id)| (id.as_str(), langs[i % 2], value(i)))
+                .collect();
+            evaluation(&queries)
+        };
+        // Of 200 queries of each language every second is won: 0.5, standard error 0.0354.
+        let won = |i: usize| f64::from(u8::from((i / 2).is_multiple_of(2)));
+        let both = ["ar", "te"];
+        let comparison = compared(&of(|_| 0.0, both), &[&of(won, both)]).unwrap();
+        let measure = &comparison.runs[0].measures[0];
+        for lang in both {
+            let (low, high) = measure.by_lang[lang].interval;
+            assert!((low - 0.431).abs() < 0.006 && (high - 0.569).abs() < 0.006, "{low} {high}");
+        }
+        let (low, high) = measure.interval;
+        assert!((low - 0.451).abs() < 0.005 && (high - 0.549).abs() < 0.005, "{low} {high}");
     }
 
     #[test]

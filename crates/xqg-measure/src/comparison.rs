@@ -105,6 +105,8 @@ pub struct ComparedLang {
     pub p: f64,
     /// The same after Holm's correction over the tests of all languages.
     pub p_holm: f64,
+    /// The 95% bootstrap interval of the difference, of this language alone: it knows no correction.
+    pub interval: (f64, f64),
 }
 
 /// What must be known to repeat the tests.

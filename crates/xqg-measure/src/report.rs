@@ -163,6 +163,16 @@ fn langs_compared([baseline, run]: [&str; 2], m: &ComparedMeasure, average: Aver
     table.row(baseline, langs().map(|lang| value(lang.baseline)).chain(averages(&m.baseline)));
     table.row(run, langs().map(|lang| value(lang.run)).chain(averages(&m.run)));
     table.row("difference", langs().map(|l| difference(l.difference, l.p_holm)).chain(overall));
+    let bound = |value: f64| scale.difference(value) + " ";
+    let bounds = |of: fn((f64, f64)) -> f64| {
+        let overall = match average {
+            Average::Macro => [bound(of(m.interval)), String::new()],
+            Average::Mean => [String::new(), bound(of(m.interval))],
+        };
+        langs().map(move |lang| bound(of(lang.interval))).chain(overall)
+    };
+    table.row("95% from", bounds(|(low, _)| low));
+    table.row("95% to", bounds(|(_, high)| high));
     table.row("p after Holm", langs().map(|lang| p_cell(lang.p_holm)).chain(overall_p));
     table.render()
 }

@@ -76,6 +76,8 @@ queries        100    100    100    100    100    100    100          700
 xdr           40.0   40.0   40.0   40.0   40.0   40.0   40.0   40.0  40.0
 xqg           52.0   52.0   52.0   28.0   52.0   52.0   52.0   48.6  48.6
 difference   +12.0* +12.0* +12.0* -12.0* +12.0* +12.0* +12.0*  +8.6* +8.6
+95% from      +5.0   +5.0   +5.0  -20.0   +5.0   +5.0   +5.0   +5.9
+95% to       +20.0  +20.0  +20.0   -5.0  +20.0  +20.0  +20.0  +11.4
 p after Holm 0.027  0.027  0.027  0.027  0.027  0.027  0.027  <.001
 macro average: 40.0 to 48.6, difference +8.6*, 95% interval +5.9 to +11.4
 p 0.0001, after Holm 0.0001; wins 86, losses 26, ties 588
@@ -127,6 +129,8 @@ fn the_json_of_a_comparison_names_everything_that_a_table_needs() {
     let ja = &measure["by_lang"]["ja"];
     assert_eq!((ja["n"].as_u64(), ja["difference"].as_f64()), (Some(100), Some(-0.12)));
     assert!(ja["p"].as_f64() < ja["p_holm"].as_f64());
+    let bounds: Vec<f64> = serde_json::from_value(ja["interval"].clone()).unwrap();
+    assert!(bounds[0] < -0.12 && -0.12 < bounds[1] && bounds[1] < 0.0, "{ja}");
     let test = serde_json::json!({
         "name": "paired permutation test, two-sided",
         "average": "macro",

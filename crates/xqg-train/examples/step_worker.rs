@@ -1,7 +1,8 @@
-//! The worker of `bench/train`: training steps of a retriever on made-up batches, one a line of
+//! The worker of `bench/train` and `bench/gpu`: training steps of a retriever on made-up batches, one a line of
 //! standard input. Prints for each the seconds and the loss.
 //!
 //! usage: step_worker MODEL_DIR PAIRS QUERY_TOKENS PASSAGE_TOKENS VOCAB DROPOUT RAGGED CHUNK_TOKENS
+//!     [DEVICE [PRECISION]]
 
 use std::error::Error;
 use std::io::{BufRead as _, Write as _, stdin, stdout};
@@ -12,13 +13,16 @@ use xqg_kernel::dropout::{Key, Rate};
 use xqg_model::checkpoint::Checkpoint;
 use xqg_model::config::Config;
 use xqg_model::recipe::Pooling;
+use xqg_train::batch::Batch;
 use xqg_train::cache::{Chunks, keyed};
-use xqg_train::gradients::Gradients;
-use xqg_train::loss::Scores;
-use xqg_train::loss::contrastive::{Targets, info_nce};
-use xqg_train::network::pass::{Keep, Workspace};
+use xqg_train::composed::device::Compute;
+use xqg_train::config::LossConfig;
+use xqg_train::engine::Tower;
+use xqg_train::loss::contrastive::Targets;
+use xqg_train::network::pass::Keep;
 use xqg_train::network::{Dropout, Encoder, Head};
-use xqg_train::optimiser::{AdamW, Optimiser};
+use xqg_train::optimiser::AdamW;
+use xqg_train::towers::Towers;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,7 +54,7 @@ impl Lcg {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [model, pairs, query, passage, vocab, dropout, ragged, chunk] = &args[..] else {
+    let [model, pairs, query, passage, vocab, dropout, ragged, chunk, on @ ..] = &args[..] else {
         return Err("usage: as the head of this file says".into());
     };
     let (pairs, query, passage): (usize, usize, usize) =
@@ -63,34 +67,46 @@ fn main() -> Result<(), Box<dyn Error>> {
     cut(&mut encoder, vocab);
     let rate = Rate::new(dropout).ok_or("a rate")?;
     encoder.dropout = Some(Dropout { hidden: rate, attention: rate });
-    let settings = AdamW::default();
-    let mut optimiser = Optimiser::new(settings, &encoder.parameters);
-    let mut gradients = Gradients::zeros(&encoder.parameters);
-    let (mut workspace, mut lcg) = (Workspace::default(), Lcg(1));
-    let chunks = Chunks { tokens, keep: Keep::All };
-    let dim = encoder.config().hidden_size;
+    let mut towers = Towers::new(vec![Tower::new(encoder, AdamW::default())]);
+    if let Some(device) = compute(on)?.open()? {
+        towers.place(&device)?;
+    }
+    let (mut lcg, chunks) = (Lcg(1), Chunks { tokens, keep: Keep::All });
     for (step, line) in stdin().lock().lines().enumerate() {
         line?;
         let q = lcg.texts(pairs, query, vocab, ragged);
         let p = lcg.texts(pairs, passage, vocab, ragged);
         let start = Instant::now();
-        let key = Key::new(7).part(step as u64);
-        let (q, p) = (keyed(q, key.part(0)), keyed(p, key.part(1)));
-        let qs = chunks.encode(&encoder, &q, &mut workspace);
-        let ps = chunks.encode(&encoder, &p, &mut workspace);
-        let scores = Scores::new(&qs.embeddings, &ps.embeddings, dim, 0.05);
-        let targets = Targets { positives: (0..pairs).collect(), ignored: vec![] };
-        let loss = info_nce(&scores, &targets, None);
-        let (dq, dp) = scores.back(&loss.grad, &qs.embeddings, &ps.embeddings);
-        chunks.back(&encoder, (&q, qs), &dq, &mut gradients, &mut workspace);
-        chunks.back(&encoder, (&p, ps), &dp, &mut gradients, &mut workspace);
-        optimiser.step(&mut encoder.parameters, &gradients, 2e-5);
-        gradients.clear();
+        let batch = batch((q, p), Key::new(7).part(step as u64));
+        let loss = towers.learn(&batch, &LossConfig::default(), chunks, 1)?;
+        let norm = towers.norm()?;
+        towers.step(norm, 2e-5)?;
+        // What a device still computes belongs to the step: the next norm waits for it.
+        towers.norm()?;
         let mut out = stdout().lock();
-        writeln!(out, "{} {}", start.elapsed().as_secs_f64(), loss.value)?;
+        writeln!(out, "{} {loss}", start.elapsed().as_secs_f64())?;
         out.flush()?;
     }
     Ok(())
+}
+
+/// Device and precision, where they are given.
+fn compute(on: &[String]) -> Result<Compute, String> {
+    let place = on.first().map(|name| name.parse()).transpose()?.unwrap_or_default();
+    Ok(Compute { place, precision: on.get(1).map(|name| name.parse()).transpose()? })
+}
+
+/// Query i's positive is passage i, and all other passages are its negatives.
+fn batch((queries, passages): (Vec<Vec<u32>>, Vec<Vec<u32>>), key: Key) -> Batch {
+    let positives = (0..queries.len()).collect();
+    Batch {
+        queries: keyed(queries, key.part(0)),
+        passages: keyed(passages, key.part(1)),
+        targets: Targets { positives, ignored: Vec::new() },
+        teacher: Vec::new(),
+        pairs: Vec::new(),
+        names: String::new(),
+    }
 }
 
 /// Keeps the first rows of the word embedding.

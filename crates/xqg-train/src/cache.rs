@@ -24,7 +24,7 @@ pub struct Encoded {
     /// One row for each text.
     pub embeddings: Vec<f32>,
     /// What was kept, where all texts fit at once.
-    pass: Option<Pass>,
+    pub(crate) pass: Option<Pass>,
 }
 
 /// The chunks of texts, each of at most the given number of tokens, or of one text.

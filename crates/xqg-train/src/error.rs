@@ -20,8 +20,23 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// The tensor library or its device refuses.
-    #[error("computing on the device: {0}")]
+    #[error(
+        "computing on the device: {0}\n\
+         hint: where its memory is full, a smaller batch.chunk_tokens gives the same gradient"
+    )]
     Device(#[from] candle_core::Error),
+    /// There is no such device.
+    #[error("opening the device cuda:{number}: expected {expected}, found {found}\nhint: {hint}")]
+    NoDevice {
+        /// The GPU's number.
+        number: usize,
+        /// What it takes.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+        /// The way out.
+        hint: &'static str,
+    },
     /// A file or folder holds something else than it must.
     #[error("reading {}: expected {expected}, found {found}\nhint: {hint}", path.display())]
     Unexpected {

@@ -55,6 +55,18 @@ impl Gradient {
         }
     }
 
+    /// All numbers of a parameter of so many, zeros where a table was not touched.
+    pub fn whole(&self, count: usize) -> Vec<f32> {
+        let Self::Rows(rows) = self else { return self.kept().to_vec() };
+        let mut all = vec![0.0; count];
+        for (&number, &place) in &rows.places {
+            let to = number as usize * rows.width;
+            all[to..to + rows.width]
+                .copy_from_slice(&rows.values[place * rows.width..][..rows.width]);
+        }
+        all
+    }
+
     /// The dense numbers; none for the others.
     pub fn dense(&mut self) -> &mut [f32] {
         match self {

@@ -69,35 +69,45 @@ impl Material {
     }
 
     /// Adds the gradients of batch `number` of the run.
+    ///
+    /// # Errors
+    /// When the device refuses.
     pub fn learn(
         &self,
         number: u64,
         config: &TrainConfig,
         sampler: &mut Sampler,
         (towers, chunks): (&mut Towers, Chunks),
-    ) -> Learned {
+    ) -> Result<Learned, TrainError> {
         let (batch, parts) = (&config.batch, config.batch.accumulate);
         let key = Key::new(config.run.seed).part(2).part(number);
         match self {
             Self::Rows(rows) => {
                 let drawn = sampler.batch(number, &rows.train, batch.passages);
                 let batch = Batch::new(rows, &drawn, &config.loss, key);
-                let loss = towers.learn(&batch, &config.loss, chunks, parts);
-                Learned { loss, queries: batch.queries.len(), names: batch.names }
+                let loss = towers.learn(&batch, &config.loss, chunks, parts)?;
+                Ok(Learned { loss, queries: batch.queries.len(), names: batch.names })
             }
             Self::Corpus(all) => {
                 let batch = all.batch(sampler.places(number), key);
                 let settings = (&config.loss, config.corpus.as_ref().expect("it was read by it"));
                 let what = (&batch, &all.passages[..]);
-                let loss = towers.learn_corpus(what, settings, chunks, parts);
-                Learned { loss, queries: batch.queries.len(), names: batch.names }
+                let loss = towers.learn_corpus(what, settings, chunks, parts)?;
+                Ok(Learned { loss, queries: batch.queries.len(), names: batch.names })
             }
         }
     }
 
     /// The measures of the held-out queries, the one that decides first; none where nothing was
     /// held out.
-    pub fn validate(&self, towers: &mut Towers, judge: &mut Judge<'_>) -> Vec<Value> {
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn validate(
+        &self,
+        towers: &mut Towers,
+        judge: &mut Judge<'_>,
+    ) -> Result<Vec<Value>, TrainError> {
         match self {
             Self::Rows(rows) => over_rows(rows, towers, judge),
             Self::Corpus(all) => over_corpus(all, towers, judge),

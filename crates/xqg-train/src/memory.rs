@@ -1,5 +1,6 @@
 //! How much memory a run needs, worked out before its first step from shapes alone.
 
+use crate::composed::device::Precision;
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::network::Encoder;
@@ -16,6 +17,8 @@ pub struct Need {
     pub fixed: u64,
     /// Each token of a chunk.
     pub per_token: u64,
+    /// What there is, in MB, where it is not the machine's own memory.
+    pub limit: Option<u64>,
 }
 
 impl Need {
@@ -40,7 +43,44 @@ impl Need {
         };
         // The way back holds the gradients of one layer beside what is kept.
         let back = 10 * h + f;
-        Self { fixed: (numbers * towers * 4) as u64, per_token: ((kept + back) * 4) as u64 }
+        let fixed = (numbers * towers * 4) as u64;
+        Self { fixed, per_token: ((kept + back) * 4) as u64, limit: None }
+    }
+
+    /// What encoders of candle's operations need, for texts of at most these lengths: an operation's
+    /// result stays as long as what was made of it.
+    pub fn composed(
+        encoder: &Encoder,
+        towers: usize,
+        keep: Keep,
+        (precision, lengths): (Precision, [usize; 2]),
+    ) -> Self {
+        // Value, two gradients while one is added to the other, and two moments.
+        let copies = |kind: Kind| if kind == Kind::Frozen { 1 } else { 5 };
+        let all = &encoder.parameters.0;
+        let numbers: usize = all.iter().map(|p| p.values.len() * copies(p.kind)).sum();
+        let largest = all.iter().map(|p| p.values.len()).max().unwrap_or(0);
+        let c = encoder.config();
+        let (h, f, layers) = (c.hidden_size, c.intermediate_size, c.num_hidden_layers);
+        let scores = c.num_attention_heads * lengths.into_iter().max().unwrap_or(0);
+        let layer = match precision {
+            Precision::F32 => 30 * h + 3 * f + 6 * scores,
+            Precision::Bf16 => 36 * h + 4 * f + 7 * scores,
+        };
+        let kept = match keep {
+            Keep::All => layers * layer,
+            Keep::Inputs => layers * h + layer,
+            Keep::Nothing => layer,
+        };
+        let back = 10 * h + 3 * f + 4 * scores;
+        // A step of the optimiser makes some tensors of the largest parameter's size.
+        let fixed = ((numbers + 4 * largest) * towers * 4) as u64;
+        Self { fixed, per_token: ((kept + back) * 4) as u64, limit: None }
+    }
+
+    /// The same where so many MB are free; `None` for what the machine has.
+    pub fn within(self, limit: Option<u64>) -> Self {
+        Self { limit, ..self }
     }
 
     /// The same beside other things that stay in memory.
@@ -57,7 +97,9 @@ impl Need {
         config: &TrainConfig,
         [query, passage]: [usize; 2],
     ) -> Result<(), TrainError> {
-        let Some(limit) = config.batch.memory_mb.or_else(free_mb) else { return Ok(()) };
+        let Some(limit) = config.batch.memory_mb.or(self.limit).or_else(free_mb) else {
+            return Ok(());
+        };
         let batch = &config.batch;
         let longest = batch.queries * (query + batch.passages * passage);
         // Both sides are kept at once where each fits into a chunk.
@@ -100,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_cannot_fit_names_one_that_does() {
-        let need = Need { fixed: 300 << 20, per_token: 1 << 20 };
+        let need = Need { fixed: 300 << 20, per_token: 1 << 20, limit: None };
         let asked = config("queries = 100\nmemory_mb = 1500\n");
         let error = need.check(&asked, [32, 128]).unwrap_err().to_string();
         // 300 + 200 MB are gone; the 1,000 left are two chunks of 500 tokens.

@@ -98,7 +98,8 @@ impl Optimiser {
         }
     }
 
-    fn numbers(&self, rate: f64, norm: f64) -> AdamStep {
+    /// The numbers of the step that was counted last.
+    pub(crate) fn numbers(&self, rate: f64, norm: f64) -> AdamStep {
         let AdamW { beta1, beta2, eps, decay, clip } = self.settings;
         let correction = |beta: f32| (1.0 - f64::from(beta).powf(self.steps as f64)) as f32;
         // As PyTorch's clip_grad_norm_.

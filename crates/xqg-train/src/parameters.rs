@@ -1,5 +1,5 @@
 //! The numbers that training changes: every tensor of a checkpoint that the network uses, by its
-//! published name. They stay on the CPU in single precision whatever device computes the gradients.
+//! published name. They are single precision; a device that learns has its own until they are saved.
 
 use std::collections::BTreeMap;
 use std::path::Path;

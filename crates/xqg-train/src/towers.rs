@@ -1,41 +1,20 @@
-//! The networks of a bi-encoder: one for both sides, or one each; with gradients and optimisers. One
-//! step of training goes through here.
+//! The networks of a bi-encoder: one for both sides, or one each. One step of training goes through
+//! here.
 
 use crate::batch::Batch;
 use crate::cache::Chunks;
+use crate::composed::device::Opened;
 use crate::config::{CorpusConfig, Distil, LossConfig};
 use crate::corpus::LessonBatch;
-use crate::gradients::Gradients;
+use crate::engine::Tower;
+use crate::error::TrainError;
 use crate::loss::alignment::alignment;
 use crate::loss::contrastive::info_nce;
 use crate::loss::corpus::corpus_kl;
 use crate::loss::distillation::{kl, margin_mse};
 use crate::loss::{Loss, Scores};
 use crate::network::Encoder;
-use crate::network::pass::{Keep, Text, Workspace};
-use crate::optimiser::{AdamW, Optimiser};
-
-/// Texts that are encoded at once where nothing is kept.
-const AT_ONCE: usize = 256;
-
-/// One network that learns.
-#[derive(Debug)]
-pub struct Tower {
-    /// The network.
-    pub encoder: Encoder,
-    /// What changes its parameters.
-    pub optimiser: Optimiser,
-    gradients: Gradients,
-}
-
-impl Tower {
-    /// A network that has not learned yet.
-    pub fn new(encoder: Encoder, settings: AdamW) -> Self {
-        let optimiser = Optimiser::new(settings, &encoder.parameters);
-        let gradients = Gradients::zeros(&encoder.parameters);
-        Self { encoder, optimiser, gradients }
-    }
-}
+use crate::network::pass::{Text, Workspace};
 
 /// One network for both sides, or the query's and the passage's.
 #[derive(Debug)]
@@ -56,62 +35,70 @@ impl Towers {
         self.all.len() - 1
     }
 
+    /// Takes all networks to a device.
+    ///
+    /// # Errors
+    /// As [`Tower::place`].
+    pub fn place(&mut self, device: &Opened) -> Result<(), TrainError> {
+        self.all.iter_mut().try_for_each(|tower| tower.place(device))
+    }
+
     /// The embeddings of texts as queries (side 0) or passages (side 1), nothing left out.
-    pub fn embed(&mut self, side: usize, texts: &[Text]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn embed(&mut self, side: usize, texts: &[Text]) -> Result<Vec<f32>, TrainError> {
         let place = side.min(self.passage());
-        let encoder = &mut self.all[place].encoder;
-        let dropout = encoder.dropout.take();
-        let mut embeddings = Vec::new();
-        for part in texts.chunks(AT_ONCE) {
-            let pass = encoder.forward(part, Keep::Nothing, &mut self.workspace);
-            embeddings.extend_from_slice(&pass.embeddings);
-            self.workspace.recycle(pass);
-        }
-        encoder.dropout = dropout;
-        embeddings
+        self.all[place].embed(texts, &mut self.workspace)
     }
 
     /// Adds the gradients of a batch, as one of `parts` of a step; returns its loss.
+    ///
+    /// # Errors
+    /// When the device refuses.
     pub fn learn(
         &mut self,
         batch: &Batch,
         settings: &LossConfig,
         chunks: Chunks,
         parts: usize,
-    ) -> f64 {
+    ) -> Result<f64, TrainError> {
         let passage = self.passage();
         let workspace = &mut self.workspace;
-        let queries = chunks.encode(&self.all[0].encoder, &batch.queries, workspace);
-        let passages = chunks.encode(&self.all[passage].encoder, &batch.passages, workspace);
+        let queries = self.all[0].encode(&batch.queries, chunks, workspace)?;
+        let passages = self.all[passage].encode(&batch.passages, chunks, workspace)?;
         let temperature = temperature(&self.all[0].encoder, settings);
         let (q, p) = (&queries.embeddings, &passages.embeddings);
         let scores = Scores::new(q, p, self.all[0].encoder.config().hidden_size, temperature);
         let mut loss = total(&scores, batch, settings, temperature);
         if !loss.value.is_finite() {
-            return loss.value;
+            return Ok(loss.value);
         }
         loss.grad.iter_mut().for_each(|g| *g /= parts as f64);
         let (dq, dp) = scores.back(&loss.grad, q, p);
-        for (place, texts, encoded, grad) in
+        for (place, texts, passed, grad) in
             [(0, &batch.queries, queries, dq), (passage, &batch.passages, passages, dp)]
         {
-            let Tower { encoder, gradients, .. } = &mut self.all[place];
-            chunks.back(encoder, (texts, encoded), &grad, gradients, workspace);
+            self.all[place].back((texts, passed), &grad, chunks, workspace)?;
         }
-        loss.value
+        Ok(loss.value)
     }
 
     /// Adds the gradients of a batch of lessons over the passages of a corpus, as one of `parts` of
     /// a step; returns its loss.
+    ///
+    /// # Errors
+    /// When the device refuses.
     pub fn learn_corpus(
         &mut self,
         (batch, passages): (&LessonBatch<'_>, &[f32]),
         (settings, corpus): (&LossConfig, &CorpusConfig),
         chunks: Chunks,
         parts: usize,
-    ) -> f64 {
-        let Tower { encoder, gradients, .. } = &mut self.all[0];
-        let queries = chunks.encode(encoder, &batch.queries, &mut self.workspace);
+    ) -> Result<f64, TrainError> {
+        let (tower, workspace) = (&mut self.all[0], &mut self.workspace);
+        let queries = tower.encode(&batch.queries, chunks, workspace)?;
+        let encoder = &tower.encoder;
         let (dim, temperature) = (encoder.config().hidden_size, temperature(encoder, settings));
         let told = corpus.teacher_temperature.unwrap_or(temperature);
         let student = Scores::new(&queries.embeddings, passages, dim, temperature);
@@ -120,22 +107,34 @@ impl Towers {
         if loss.value.is_finite() {
             loss.grad.iter_mut().for_each(|g| *g /= parts as f64);
             let grad = student.back_to_queries(&loss.grad, passages);
-            chunks.back(encoder, (&batch.queries, queries), &grad, gradients, &mut self.workspace);
+            tower.back((&batch.queries, queries), &grad, chunks, workspace)?;
         }
-        loss.value
+        Ok(loss.value)
     }
 
     /// The norm of all gradients that were added.
-    pub fn norm(&self) -> f64 {
-        self.all.iter().map(|tower| tower.gradients.norm().powi(2)).sum::<f64>().sqrt()
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn norm(&self) -> Result<f64, TrainError> {
+        let squares = self.all.iter().map(Tower::squares);
+        Ok(squares.sum::<Result<f64, _>>()?.sqrt())
     }
 
     /// Changes all parameters by the gradients, and forgets these.
-    pub fn step(&mut self, norm: f64, rate: f64) {
-        for Tower { encoder, optimiser, gradients } in &mut self.all {
-            optimiser.step_of_norm(&mut encoder.parameters, gradients, (norm, rate));
-            gradients.clear();
-        }
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn step(&mut self, norm: f64, rate: f64) -> Result<(), TrainError> {
+        self.all.iter_mut().try_for_each(|tower| tower.step(norm, rate))
+    }
+
+    /// Brings what was learned to where it is saved from.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn to_host(&mut self) -> Result<(), TrainError> {
+        self.all.iter_mut().try_for_each(Tower::to_host)
     }
 }
 

@@ -8,7 +8,9 @@ use xqg_model::recipe::QuerySide;
 
 use crate::cache::Chunks;
 use crate::card::card;
+use crate::composed::device::{Compute, Opened};
 use crate::config::TrainConfig;
+use crate::engine::Tower;
 use crate::error::TrainError;
 use crate::folder::Base;
 use crate::log::{Log, Step};
@@ -18,7 +20,7 @@ use crate::network::pass::Keep;
 use crate::optimiser::{AdamW, Schedule};
 use crate::sampler::Sampler;
 use crate::state::{self, Progress};
-use crate::towers::{Tower, Towers};
+use crate::towers::Towers;
 use crate::validate::{ANSWER_RECALL, Judge, RECIPROCAL_RANK};
 
 /// What a run tells while it goes.
@@ -75,29 +77,35 @@ pub struct Trainer {
 
 impl Trainer {
     /// Reads everything that a run needs, and the state of an earlier run if there is one; `force`
-    /// throws that away.
+    /// throws that away. Steps are computed where `compute` says.
     ///
     /// # Errors
-    /// When a file is missing, bad or of another run, or the batch does not fit into the memory.
-    pub fn open(mut config: TrainConfig, force: bool) -> Result<Self, TrainError> {
+    /// When a file is missing, bad or of another run, there is no such device, or the batch does not
+    /// fit into the memory.
+    pub fn open(
+        mut config: TrainConfig,
+        compute: Compute,
+        force: bool,
+    ) -> Result<Self, TrainError> {
         config.check()?;
+        let device = compute.open()?;
         config.out = output_path(&config.out)?;
         let lock = Lock::take(&config.out)?;
         let base = Base::open(&config)?;
         let material = Material::read(&config, &base)?;
         let side = query_side(&base, &config)?;
         let mut towers = towers(&base, &config)?;
-        let count = towers.all.len();
-        let need = Need::new(&towers.all[0].encoder, count, chunks(&config).keep);
         let [query, passage] = base.lengths(&config)?;
         let lengths = [query, if config.corpus.is_some() { 0 } else { passage }];
-        need.beside(material.bytes(config.batch.queries)).check(&config, lengths)?;
+        let kept = material.bytes(config.batch.queries);
+        fits(&config, &towers, (device.as_ref(), kept), lengths)?;
         writable_folder(&config.out)?;
         if force {
             remove(&state::state_folder(&config.out))?;
         }
         let [rows, ..] = material.counts();
         let progress = state::load(&config, rows, &mut towers)?.unwrap_or_default();
+        device.iter().try_for_each(|device| towers.place(device))?;
         let sampler = Sampler::new(config.run.seed, rows, config.batch.queries);
         let schedule = schedule(&config, sampler.batches());
         let log = Log::open(&config.out, progress.step)?;
@@ -161,19 +169,19 @@ impl Trainer {
         for part in 0..parts as u64 {
             let at = number * parts as u64 + part;
             let how = (&mut self.towers, chunks(&self.config));
-            let learned = self.material.learn(at, &self.config, &mut self.sampler, how);
+            let learned = self.material.learn(at, &self.config, &mut self.sampler, how)?;
             let Learned { loss: value, queries: count, names } = learned;
             if !value.is_finite() {
                 return Err(self.broken(value, names));
             }
             loss += value / parts as f64;
             queries += count;
-            if part + 1 == parts as u64 && !self.towers.norm().is_finite() {
+            if part + 1 == parts as u64 && !self.towers.norm()?.is_finite() {
                 return Err(self.broken(f64::NAN, names));
             }
         }
-        let (norm, rate) = (self.towers.norm(), self.schedule.rate(number));
-        self.towers.step(norm, rate);
+        let (norm, rate) = (self.towers.norm()?, self.schedule.rate(number));
+        self.towers.step(norm, rate)?;
         self.progress.step += 1;
         let examples_per_second = queries as f64 / begun.elapsed().as_secs_f64();
         Ok(Step { step: self.progress.step, loss, rate, norm, examples_per_second })
@@ -190,7 +198,7 @@ impl Trainer {
         tell: &mut dyn FnMut(&Event),
     ) -> Result<(), TrainError> {
         let step = self.progress.step;
-        let values = self.material.validate(&mut self.towers, judge);
+        let values = self.material.validate(&mut self.towers, judge)?;
         for (i, &(measure, value)) in values.iter().enumerate() {
             self.log.validation(step, measure, value)?;
             let best = i == 0 && self.progress.best.is_none_or(|(before, _)| value > before);
@@ -204,13 +212,15 @@ impl Trainer {
         Ok(())
     }
 
-    fn save(&self) -> Result<(), TrainError> {
+    fn save(&mut self) -> Result<(), TrainError> {
+        self.towers.to_host()?;
         let [rows, ..] = self.material.counts();
         state::save(&self.config, rows, &self.towers, &self.progress)
     }
 
     /// Writes the towers as model folders: one, or `query` and `passage` below.
-    fn write_model(&self, name: &str) -> Result<(), TrainError> {
+    fn write_model(&mut self, name: &str) -> Result<(), TrainError> {
+        self.towers.to_host()?;
         let folder = self.config.out.join(name);
         let card = card(&self.config, self.material.counts()[0], &self.progress);
         let more = (card.as_str(), self.side.as_ref());
@@ -227,6 +237,24 @@ impl Trainer {
     /// Where the run lies.
     pub fn out(&self) -> &Path {
         &self.config.out
+    }
+}
+
+/// Refuses a batch that the memory where it is computed cannot hold.
+fn fits(
+    config: &TrainConfig,
+    towers: &Towers,
+    (device, beside): (Option<&Opened>, u64),
+    lengths: [usize; 2],
+) -> Result<(), TrainError> {
+    let (encoder, count) = (&towers.all[0].encoder, towers.all.len());
+    let keep = chunks(config).keep;
+    match device {
+        None => Need::new(encoder, count, keep).beside(beside).check(config, lengths),
+        Some(device) => {
+            let need = Need::composed(encoder, count, keep, (device.precision, lengths));
+            need.within(device.free_mb()).check(config, lengths)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use xqg_kernel::dropout::Key;
 
 use crate::cache::keyed;
 use crate::corpus::Corpus;
+use crate::error::TrainError;
 use crate::examples::{Example, Examples};
 use crate::loss::Scores;
 use crate::network::pass::Text;
@@ -51,16 +52,23 @@ pub struct Ranked<'a> {
 pub type Judge<'a> = dyn FnMut(&[Ranked<'_>]) -> Option<f64> + 'a;
 
 /// The measures over held-out rows.
-pub fn over_rows(examples: &Examples, towers: &mut Towers, judge: &mut Judge<'_>) -> Vec<Value> {
+///
+/// # Errors
+/// When the device refuses.
+pub fn over_rows(
+    examples: &Examples,
+    towers: &mut Towers,
+    judge: &mut Judge<'_>,
+) -> Result<Vec<Value>, TrainError> {
     let rows = &examples.held_out[..examples.held_out.len().min(ROWS)];
     if rows.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let columns = pool(rows);
     let queries = texts(rows.iter().map(|row| &row.ids));
     let passages = texts(columns.keys().map(|&p| &examples.passages[p].ids));
     let dim = towers.all[0].encoder.config().hidden_size;
-    let (q, p) = (towers.embed(0, &queries), towers.embed(1, &passages));
+    let (q, p) = (towers.embed(0, &queries)?, towers.embed(1, &passages)?);
     let scores = Scores::new(&q, &p, dim, 1.0);
     let places: Vec<usize> = columns.keys().copied().collect();
     let best: Vec<Vec<usize>> =
@@ -79,15 +87,22 @@ pub fn over_rows(examples: &Examples, towers: &mut Towers, judge: &mut Judge<'_>
     let total: f64 =
         rows.iter().enumerate().map(|(i, row)| reciprocal(scores.row(i), row, &columns)).sum();
     let recall = judge(&ranked).map(|value| (ANSWER_RECALL, value));
-    recall.into_iter().chain([(RECIPROCAL_RANK, total / rows.len() as f64)]).collect()
+    Ok(recall.into_iter().chain([(RECIPROCAL_RANK, total / rows.len() as f64)]).collect())
 }
 
 /// The recall of answers over a corpus.
-pub fn over_corpus(corpus: &Corpus, towers: &mut Towers, judge: &mut Judge<'_>) -> Vec<Value> {
+///
+/// # Errors
+/// When the device refuses.
+pub fn over_corpus(
+    corpus: &Corpus,
+    towers: &mut Towers,
+    judge: &mut Judge<'_>,
+) -> Result<Vec<Value>, TrainError> {
     let lessons = &corpus.held_out;
     let queries = texts(lessons.iter().map(|lesson| &lesson.ids));
     let dim = towers.all[0].encoder.config().hidden_size;
-    let vectors = towers.embed(0, &queries);
+    let vectors = towers.embed(0, &queries)?;
     let mut ranked = Vec::with_capacity(lessons.len());
     for (lessons, vectors) in lessons.chunks(AT_ONCE).zip(vectors.chunks(AT_ONCE * dim)) {
         let scores = Scores::new(vectors, &corpus.passages, dim, 1.0);
@@ -100,7 +115,7 @@ pub fn over_corpus(corpus: &Corpus, towers: &mut Towers, judge: &mut Judge<'_>) 
             texts: best.into_iter().map(|passage| corpus.texts[passage].as_str()).collect(),
         }));
     }
-    judge(&ranked).map(|value| (ANSWER_RECALL, value)).into_iter().collect()
+    Ok(judge(&ranked).map(|value| (ANSWER_RECALL, value)).into_iter().collect())
 }
 
 fn texts<'a>(ids: impl Iterator<Item = &'a Vec<u32>>) -> Vec<Text> {

@@ -61,8 +61,8 @@ fn log(space: &Space) -> Vec<Value> {
 }
 
 /// Runs until a save after `step`, and kills.
-fn kill_after(space: &Space, step: u64) -> bool {
-    let mut command = space.std_command(LINE);
+fn kill_after(space: &Space, line: &str, step: u64) -> bool {
+    let mut command = space.std_command(line);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let (path, begun) = (space.path("RUN/state/state.json"), Instant::now());
     let saved = || -> Option<u64> {
@@ -79,15 +79,24 @@ fn kill_after(space: &Space, step: u64) -> bool {
 
 #[test]
 fn twenty_steps_are_ten_a_kill_and_ten_more() {
+    twenty_steps(LINE);
+}
+
+#[test]
+fn so_they_are_with_the_operations_of_a_gpu() {
+    twenty_steps(&format!("{LINE} --device cpu-composed"));
+}
+
+fn twenty_steps(line: &str) {
     let (whole, killed) = (space(SHORT), space(SHORT));
-    whole.works(LINE);
+    whole.works(line);
     let mut tries = 0;
-    while !kill_after(&killed, 10) {
+    while !kill_after(&killed, line, 10) {
         fs::remove_dir_all(killed.path("RUN")).unwrap();
         tries += 1;
         assert!(tries < 9, "nine times too late");
     }
-    let done = killed.works(LINE);
+    let done = killed.works(line);
     assert!(done.err.contains("going on after step"), "{}", done.err);
     for file in ["last/model.safetensors", "state/moments-0.safetensors", "best/model.safetensors"]
     {
@@ -189,6 +198,39 @@ fn chunks_and_accumulation_do_not_change_the_loss() {
     };
     let (whole, chunked) = (one(""), one("chunk_tokens = 30\n"));
     assert!((whole - chunked).abs() < 1e-5, "{whole} {chunked}");
+}
+
+#[test]
+fn the_operations_of_a_gpu_take_the_same_steps() {
+    let settings = SHORT.replace("steps = 20", "steps = 4");
+    let more = "[encoder]\nuntied = true\ndropout = 0.1\n";
+    let losses = |line: &str| -> Vec<f64> {
+        let space = space(&format!("{more}{settings}"));
+        space.works(line);
+        log(&space).iter().filter_map(|row| row["loss"].as_f64()).collect()
+    };
+    let kernels = losses(LINE);
+    let composed = losses(&format!("{LINE} --device cpu-composed"));
+    for (a, b) in kernels.iter().zip(&composed) {
+        assert!((a - b).abs() < 1e-4, "{kernels:?} {composed:?}");
+    }
+    let bf16 = losses(&format!("{LINE} --device cpu-composed --precision bf16"));
+    assert!(bf16 != composed && (bf16[0] - composed[0]).abs() < 0.05, "{bf16:?} {composed:?}");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named() {
+    let space = space("[run]\nsteps = 1\n");
+    let done = space.run(&format!("{LINE} --device cuda:7"));
+    assert_eq!(done.code, Some(1), "{}", done.err);
+    for word in ["cuda:7", "expected", "found", "\nhint:"] {
+        assert!(done.err.contains(word), "{}", done.err);
+    }
+    assert!(!space.path("RUN").exists(), "nothing was begun");
+    let done = space.run(&format!("{LINE} --device gpu"));
+    assert!(done.code == Some(2) && done.err.contains("cpu, cuda or cuda:NUMBER"), "{}", done.err);
+    let done = space.run(&format!("{LINE} --precision bf16"));
+    assert!(done.code == Some(1) && done.err.contains("--precision"), "{}", done.err);
 }
 
 #[test]

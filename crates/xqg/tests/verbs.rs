@@ -72,6 +72,13 @@ fn the_way_from_files_to_figures() {
     for key in ["baseline", "run", "difference"] {
         assert!(measure[key]["mean"].is_f64() && measure[key]["macro"].is_f64(), "{compared}");
     }
+    for part in measure["by_lang"].as_object().unwrap().values().chain([measure]) {
+        let bounds = part["interval"].as_array().unwrap();
+        let [low, high] = [&bounds[0], &bounds[1]].map(|bound| bound.as_f64().unwrap());
+        let difference = &part["difference"];
+        let difference = difference["macro"].as_f64().or(difference.as_f64()).unwrap();
+        assert!((low..=high).contains(&difference), "{compared}");
+    }
     assert!(measure["p"].as_f64().unwrap() <= 1.0 && compared["warnings"].is_array(), "{compared}");
 }
 

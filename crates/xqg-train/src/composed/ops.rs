@@ -1,4 +1,4 @@
-//! The operations that T5 is made of, from candle's differentiable ones.
+//! The operations that networks are made of, from candle's differentiable ones.
 
 use candle_core::{D, Device, Result, Tensor};
 use xqg_kernel::dropout::{Key, Rate};
@@ -7,6 +7,13 @@ use xqg_kernel::dropout::{Key, Rate};
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
     x.broadcast_div(&scale)?.broadcast_mul(weight)
+}
+
+/// The norm of the last axis: `(x - mean) / sqrt(var + eps) · weight + bias`.
+pub fn layer_norm(x: &Tensor, (weight, bias): (&Tensor, &Tensor), eps: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
+    centred.broadcast_div(&scale)?.broadcast_mul(weight)?.broadcast_add(bias)
 }
 
 /// `x Wᵀ` for rows of any number of axes.

@@ -8,7 +8,7 @@ use super::pass::{GroupPass, sized};
 use crate::gradients::{Gradient, Gradients};
 
 /// Dropout's name for the embeddings; the layers' begin at 4.
-pub(super) const SITE: u64 = 0;
+pub(crate) const SITE: u64 = 0;
 
 impl Encoder {
     /// Fills a group's states with the embeddings of its tokens.

@@ -13,7 +13,7 @@ use super::places::{Linear, Norm};
 
 /// The places of a layer at which dropout draws.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Site {
+pub(crate) enum Site {
     /// The attention's probabilities.
     Probabilities,
     /// After the attention's output layer.
@@ -23,7 +23,7 @@ pub(super) enum Site {
 }
 
 /// What a group's texts are called in dropout: layer and place.
-pub(super) fn site(layer: usize, site: Site) -> u64 {
+pub(crate) fn site(layer: usize, site: Site) -> u64 {
     4 + layer as u64 * 4 + site as u64
 }
 

@@ -8,8 +8,8 @@
 
 mod attention;
 mod backward;
-mod embedding;
-mod forward;
+pub(crate) mod embedding;
+pub(crate) mod forward;
 pub mod pass;
 pub(crate) mod places;
 mod pooling;
@@ -86,6 +86,11 @@ impl Encoder {
     /// How token states become an embedding.
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    /// Where each part's parameters stand.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Stops the training of the word, position and type embeddings.

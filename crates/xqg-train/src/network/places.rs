@@ -29,7 +29,7 @@ pub(crate) struct Norm {
 
 /// One layer.
 #[derive(Debug, Clone)]
-pub(super) struct Layer {
+pub(crate) struct Layer {
     /// Query, key and value.
     pub qkv: [Linear; 3],
     /// After the attention.
@@ -46,7 +46,7 @@ pub(super) struct Layer {
 
 /// The whole network.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(crate) struct Places {
     /// The word embedding.
     pub words: usize,
     /// The position embedding.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use xqg_train::composed::device::{Place, Precision};
 
 /// What is trained.
 #[derive(Debug, Subcommand)]
@@ -32,9 +33,24 @@ pub struct TrainRetrieverArgs {
     /// Another folder for the run than the file's
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Where steps are computed: cpu, cuda or cuda:NUMBER (a build with the feature cuda)
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: Place,
+    /// What products are computed in: f32, or bf16 on a GPU, where it is the default; parameters,
+    /// moments and sums are f32 in both
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
+    pub precision: Option<Precision>,
     /// Throw away the state of an earlier run in that folder
     #[arg(long)]
     pub force: bool,
+}
+
+fn device(name: &str) -> Result<Place, String> {
+    name.parse()
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    name.parse()
 }
 
 /// `xqg train generator`.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use xqg_train::composed::device::Compute;
 use xqg_train::config::TrainConfig;
 use xqg_train::generator::config::GeneratorConfig;
 use xqg_train::generator::t5::T5Trainer;
@@ -23,7 +24,8 @@ pub fn retriever(args: &TrainRetrieverArgs) -> Result<()> {
     if let Some(out) = &args.out {
         config.out.clone_from(out);
     }
-    let trainer = Trainer::open(config, args.force)?;
+    let compute = Compute { place: args.device, precision: args.precision };
+    let trainer = Trainer::open(config, compute, args.force)?;
     let out = trainer.out().to_path_buf();
     let mut teller = Teller { display: Display::new(), steps: 0 };
     let mut judge = Judge::default();
