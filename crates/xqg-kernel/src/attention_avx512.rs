@@ -1,9 +1,16 @@
-//! The kernels of [`crate::attention`] for AVX-512: VNNI's product of two 16-bit numbers, tiles of
-//! 12 rows x 32 columns as in `avx512.rs`.
+//! The kernels of [`crate::attention`] for AVX-512: VNNI's products of two 16-bit or of four 8-bit
+//! numbers, tiles of 12 rows x 32 columns as in `avx512.rs`.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::attention::{GREATEST, Head, PANEL, Scratch};
+use crate::attention_eight as eight;
+
+/// Rows of a tile.
+const TILE: usize = 12;
+/// Bytes of a panel that a step of a product takes.
+const STEP_BYTES: usize = PANEL * 4;
 
 /// 2^f for f from -1/2 to 1/2, by powers from 4 to 0: a least-squares fit of the relative error,
 /// weighted until it is even; at most 2.6e-6.
@@ -13,16 +20,24 @@ const EXP2: [f32; 5] = [0.009_570_11, 0.055_917_9, 0.240_247_44, 0.693_121_8, 0.
 ///
 /// # Safety
 /// AVX-512 is there; the head's rows lie inside their buffer and the scratch has room for them.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) unsafe fn pack(head: &Head, s: &mut Scratch) -> [f32; 3] {
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) unsafe fn pack<const EIGHT: bool>(head: &Head, s: &mut Scratch) -> [f32; 3] {
     // SAFETY: passed on from the caller.
     unsafe {
-        let greatest = greatest(head);
-        let factor = |i: usize| if greatest[i] > 0.0 { GREATEST / greatest[i] } else { 0.0 };
-        pack_queries(head, factor(0), s.queries.as_mut_ptr());
-        pack_keys(head, factor(1), s.keys.as_mut_ptr());
-        pack_values(head, factor(2), s.values.as_mut_ptr());
-        [greatest[0] / GREATEST, greatest[1] / GREATEST, greatest[2] / GREATEST]
+        let (found, most) = (greatest(head), if EIGHT { 127.0 } else { GREATEST });
+        let factor = |i: usize| if found[i] > 0.0 { most / found[i] } else { 0.0 };
+        let [queries, keys, values] =
+            [&mut s.queries, &mut s.keys, &mut s.values].map(|v| v.as_mut_ptr().cast::<u8>());
+        if EIGHT {
+            eight::pack_queries(head, factor(0), queries);
+            eight::pack_keys(head, factor(1), keys, s.starts.as_mut_ptr());
+            eight::pack_values(head, factor(2), values);
+        } else {
+            pack_queries(head, factor(0), queries.cast());
+            pack_keys(head, factor(1), keys.cast());
+            pack_values(head, factor(2), values.cast());
+        }
+        [found[0] / most, found[1] / most, found[2] / most]
     }
 }
 
@@ -154,7 +169,7 @@ unsafe fn interleave(a: __m512i, b: __m512i) -> (__m512i, __m512i) {
 /// Transposes a block of 16 x 16 numbers of 32 bits.
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn transpose(rows: &mut [__m512i; 16]) {
+pub(crate) unsafe fn transpose(rows: &mut [__m512i; 16]) {
     let mut turned = [_mm512_setzero_si512(); 16];
     // Pairs, then fours within each quarter of the registers.
     for i in 0..4 {
@@ -179,12 +194,22 @@ unsafe fn transpose(rows: &mut [__m512i; 16]) {
     }
 }
 
+/// Numbers that a step of a product takes of each row: four bytes.
+const fn a_step(eight: bool) -> usize {
+    if eight { 4 } else { 2 }
+}
+
+/// Bytes of a number.
+const fn bytes(eight: bool) -> usize {
+    if eight { 1 } else { 2 }
+}
+
 /// Scores of some queries with all keys, and the softmax's weights of them.
 ///
 /// # Safety
 /// AVX-512 and VNNI are there; the scratch is [`pack`]ed and has room for the rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) unsafe fn weigh(
+pub(crate) unsafe fn weigh<const EIGHT: bool>(
     head: &Head,
     scales: [f32; 3],
     most: f32,
@@ -193,22 +218,34 @@ pub(crate) unsafe fn weigh(
 ) {
     let keys = head.n.next_multiple_of(PANEL);
     let factor = scales[0] * scales[1] * head.scale * std::f32::consts::LOG2_E;
+    let (width, steps) = (head.dim * bytes(EIGHT), head.dim / a_step(EIGHT));
     // SAFETY: passed on from the caller.
     unsafe {
-        let queries = s.queries.as_ptr().add(first * head.dim);
-        let scores = s.scores.as_mut_ptr();
-        for row in (0..rows).step_by(12) {
+        let queries = s.queries.as_ptr().cast::<u8>().add(first * width);
+        let (scores, weights) = (s.scores.as_mut_ptr(), s.weights.as_mut_ptr().cast::<u8>());
+        for row in (0..rows).step_by(TILE) {
+            let some = TILE.min(rows - row);
             for panel in 0..keys / PANEL {
-                let b = s.keys.as_ptr().add(panel * PANEL * head.dim);
-                let left = (queries.add(row * head.dim), head.dim);
+                let b = s.keys.as_ptr().cast::<u8>().add(panel * PANEL * width);
+                let starts = s.starts.as_ptr().add(panel * PANEL);
                 let to = scores.add(row * keys + panel * PANEL);
-                score_tile(12.min(rows - row), left, (b, head.dim / 2), (to, keys));
+                score_tile::<EIGHT>(
+                    some,
+                    (queries.add(row * width), width),
+                    (b, steps),
+                    starts,
+                    (to, keys),
+                );
             }
-            for row in row..rows.min(row + 12) {
-                let weights = s.weights.as_mut_ptr().add(row * keys);
-                let total = softmax(scores.add(row * keys), head.n, (factor, most), weights);
-                *s.totals.as_mut_ptr().add(row) = total;
-            }
+            let place =
+                (scores.add(row * keys).cast_const(), weights.add(row * keys * bytes(EIGHT)));
+            softmax::<EIGHT>(
+                some,
+                (head.n, keys),
+                (factor, most),
+                place,
+                s.totals.as_mut_ptr().add(row),
+            );
         }
     }
 }
@@ -218,93 +255,116 @@ pub(crate) unsafe fn weigh(
 /// # Safety
 /// As [`weigh`], which has seen the same rows; the context has room for them.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) unsafe fn gather(
+pub(crate) unsafe fn gather<const EIGHT: bool>(
     head: &Head,
     scale: f32,
     rows: usize,
     (out, stride): (*mut f32, usize),
     s: &Scratch,
 ) {
-    let (keys, pairs) = (head.n.next_multiple_of(PANEL), head.n.div_ceil(2));
+    let (keys, steps) = (head.n.next_multiple_of(PANEL), head.n.div_ceil(a_step(EIGHT)));
     // SAFETY: passed on from the caller.
     unsafe {
+        let (values, weights) = (s.values.as_ptr().cast::<u8>(), s.weights.as_ptr().cast::<u8>());
         for panel in 0..head.dim / PANEL {
-            let b = s.values.as_ptr().add(panel * pairs * PANEL * 2);
-            for row in (0..rows).step_by(12) {
-                let left = (s.weights.as_ptr().add(row * keys), keys);
+            let b = values.add(panel * steps * STEP_BYTES);
+            for row in (0..rows).step_by(TILE) {
+                let width = keys * bytes(EIGHT);
+                let left = (weights.add(row * width), width);
                 let about = (s.totals.as_ptr().add(row), scale);
                 let to = (out.add(row * stride + panel * PANEL), stride);
-                context_tile(12.min(rows - row), left, (b, pairs), about, to);
+                context_tile::<EIGHT>(TILE.min(rows - row), left, (b, steps), about, to);
             }
         }
     }
 }
 
-/// Sums of products of two 16-bit numbers: `M` rows with one panel.
+/// VNNI's sum of two products. Named as an instruction, for the compiler takes the intrinsic apart
+/// into a product and a sum, which is half as fast.
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+unsafe fn add_products(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the instruction reads and writes these registers only; the caller vouches for the set.
+    unsafe {
+        asm!(
+            "vpdpwssd {sum}, {a}, {b}",
+            sum = inout(zmm_reg) sum,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
+
+/// Adds products of two 16-bit or four 8-bit numbers a step: `M` rows with one panel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
-unsafe fn sums<const M: usize>(
-    (a, stride): (*const i16, usize),
-    (b, pairs): (*const i16, usize),
-) -> [[__m512i; 2]; M] {
+unsafe fn add_tile<const M: usize, const EIGHT: bool>(
+    sums: &mut [[__m512i; 2]; M],
+    (a, stride): (*const u8, usize),
+    (b, steps): (*const u8, usize),
+) {
     // SAFETY: the caller vouches for rows and panel.
     unsafe {
-        let mut sums = [[_mm512_setzero_si512(); 2]; M];
-        for pair in 0..pairs {
-            let at = b.add(pair * PANEL * 2);
+        for step in 0..steps {
+            let at = b.add(step * STEP_BYTES);
             let (left, right) =
-                (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(PANEL).cast()));
+                (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(64).cast()));
             for (i, sum) in sums.iter_mut().enumerate() {
-                let two = a.add(i * stride + 2 * pair).cast::<i32>().read_unaligned();
-                let x = _mm512_set1_epi32(two);
-                sum[0] = _mm512_dpwssd_epi32(sum[0], x, left);
-                sum[1] = _mm512_dpwssd_epi32(sum[1], x, right);
+                let some = a.add(i * stride + 4 * step).cast::<i32>().read_unaligned();
+                let x = _mm512_set1_epi32(some);
+                if EIGHT {
+                    sum[0] = _mm512_dpbusd_epi32(sum[0], x, left);
+                    sum[1] = _mm512_dpbusd_epi32(sum[1], x, right);
+                } else {
+                    sum[0] = add_products(sum[0], x, left);
+                    sum[1] = add_products(sum[1], x, right);
+                }
             }
         }
-        sums
     }
 }
 
 /// Calls a function of a constant number of rows.
 macro_rules! by_rows {
-    ($rows:expr, $function:ident($($arg:expr),*)) => {
+    ($rows:expr, $function:ident, $eight:ident, $args:tt, $($m:literal)*) => {
         match $rows {
-            1 => $function::<1>($($arg),*),
-            2 => $function::<2>($($arg),*),
-            3 => $function::<3>($($arg),*),
-            4 => $function::<4>($($arg),*),
-            5 => $function::<5>($($arg),*),
-            6 => $function::<6>($($arg),*),
-            7 => $function::<7>($($arg),*),
-            8 => $function::<8>($($arg),*),
-            9 => $function::<9>($($arg),*),
-            10 => $function::<10>($($arg),*),
-            11 => $function::<11>($($arg),*),
-            _ => $function::<12>($($arg),*),
+            $($m => $function::<$m, $eight> $args,)*
+            _ => unreachable!("a tile has 1 to 12 rows"),
         }
     };
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn score_tile(
+unsafe fn score_tile<const EIGHT: bool>(
     rows: usize,
-    a: (*const i16, usize),
-    b: (*const i16, usize),
+    a: (*const u8, usize),
+    b: (*const u8, usize),
+    starts: *const i32,
     to: (*mut i32, usize),
 ) {
     // SAFETY: passed on from the caller.
-    unsafe { by_rows!(rows, score_rows(a, b, to)) }
+    unsafe { by_rows!(rows, score_rows, EIGHT, (a, b, starts, to), 1 2 3 4 5 6 7 8 9 10 11 12) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn score_rows<const M: usize>(
-    a: (*const i16, usize),
-    b: (*const i16, usize),
+#[inline]
+unsafe fn score_rows<const M: usize, const EIGHT: bool>(
+    a: (*const u8, usize),
+    b: (*const u8, usize),
+    starts: *const i32,
     (to, stride): (*mut i32, usize),
 ) {
     // SAFETY: passed on from the caller, who vouches for room for whole panels.
     unsafe {
-        for (i, sum) in sums::<M>(a, b).into_iter().enumerate() {
+        let mut sums = [[_mm512_setzero_si512(); 2]; M];
+        if EIGHT {
+            let start = [0, 16].map(|i| _mm512_loadu_si512(starts.add(i).cast()));
+            sums = [start; M];
+        }
+        add_tile::<M, EIGHT>(&mut sums, a, b);
+        for (i, sum) in sums.into_iter().enumerate() {
             _mm512_storeu_si512(to.add(i * stride).cast(), sum[0]);
             _mm512_storeu_si512(to.add(i * stride + 16).cast(), sum[1]);
         }
@@ -312,27 +372,30 @@ unsafe fn score_rows<const M: usize>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn context_tile(
+unsafe fn context_tile<const EIGHT: bool>(
     rows: usize,
-    a: (*const i16, usize),
-    b: (*const i16, usize),
+    a: (*const u8, usize),
+    b: (*const u8, usize),
     about: (*const f32, f32),
     to: (*mut f32, usize),
 ) {
     // SAFETY: passed on from the caller.
-    unsafe { by_rows!(rows, context_rows(a, b, about, to)) }
+    unsafe { by_rows!(rows, context_rows, EIGHT, (a, b, about, to), 1 2 3 4 5 6 7 8 9 10 11 12) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn context_rows<const M: usize>(
-    a: (*const i16, usize),
-    b: (*const i16, usize),
+#[inline]
+unsafe fn context_rows<const M: usize, const EIGHT: bool>(
+    a: (*const u8, usize),
+    b: (*const u8, usize),
     (totals, scale): (*const f32, f32),
     (to, stride): (*mut f32, usize),
 ) {
     // SAFETY: passed on from the caller, who vouches for totals and room.
     unsafe {
-        for (i, sum) in sums::<M>(a, b).into_iter().enumerate() {
+        let mut sums = [[_mm512_setzero_si512(); 2]; M];
+        add_tile::<M, EIGHT>(&mut sums, a, b);
+        for (i, sum) in sums.into_iter().enumerate() {
             let factor = _mm512_set1_ps(scale / *totals.add(i));
             let to = to.add(i * stride);
             _mm512_storeu_ps(to, _mm512_mul_ps(_mm512_cvtepi32_ps(sum[0]), factor));
@@ -341,56 +404,115 @@ unsafe fn context_rows<const M: usize>(
     }
 }
 
-/// Whole weights `most · 2^(factor (score - greatest))` of one row's `n` scores, zeros up to the end
-/// of the last 16; returns their sum.
+/// Whole weights `most · 2^(factor (score - greatest))` of a tile's rows of `n` scores, zeros up to
+/// the end of the last 16, and their sums. Step by step for all rows, so that none waits for another.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-unsafe fn softmax(scores: *const i32, n: usize, (factor, most): (f32, f32), to: *mut i16) -> f32 {
+unsafe fn softmax<const EIGHT: bool>(
+    rows: usize,
+    (n, stride): (usize, usize),
+    (factor, most): (f32, f32),
+    (scores, weights): (*const i32, *mut u8),
+    totals: *mut f32,
+) {
+    let mut greatest = [0; TILE];
+    let mut sums = [_mm512_setzero_si512(); TILE];
+    let powers = EXP2.map(|c| c * most);
     // SAFETY: the caller vouches for whole registers.
     unsafe {
-        let (whole, rest) = (n / 16 * 16, n % 16);
-        let mask = (1u16 << rest) - 1;
+        for (row, greatest) in greatest.iter_mut().enumerate().take(rows) {
+            *greatest = greatest_score(scores.add(row * stride), n);
+        }
+        for (row, sum) in sums.iter_mut().enumerate().take(rows) {
+            let below = (_mm512_set1_epi32(greatest[row]), _mm512_set1_ps(factor));
+            let to = weights.add(row * stride * bytes(EIGHT));
+            *sum = row_weights::<EIGHT>((scores.add(row * stride), n), below, &powers, to);
+        }
+        for (row, sum) in sums.into_iter().enumerate().take(rows) {
+            *totals.add(row) = _mm512_reduce_add_epi32(sum) as f32;
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn greatest_score(scores: *const i32, n: usize) -> i32 {
+    // SAFETY: the caller vouches for whole registers.
+    unsafe {
         let least = _mm512_set1_epi32(i32::MIN);
         let mut greatest = [least; 2];
+        let whole = n / 16 * 16;
         for at in (0..whole).step_by(16) {
             let v = _mm512_loadu_si512(scores.add(at).cast());
             greatest[at / 16 % 2] = _mm512_max_epi32(greatest[at / 16 % 2], v);
         }
-        if rest > 0 {
-            let v = _mm512_mask_loadu_epi32(least, mask, scores.add(whole));
-            greatest[0] = _mm512_max_epi32(greatest[0], v);
-        }
-        let greatest = _mm512_reduce_max_epi32(_mm512_max_epi32(greatest[0], greatest[1]));
-        let (shift, factor) = (_mm512_set1_ps(-(greatest as f32) * factor), _mm512_set1_ps(factor));
-        let most = _mm512_set1_ps(most);
-        let mut total = _mm512_setzero_si512();
-        for at in (0..whole).step_by(16) {
-            let v = _mm512_loadu_si512(scores.add(at).cast());
-            let e = exp2(_mm512_fmadd_ps(_mm512_cvtepi32_ps(v), factor, shift), most);
-            total = _mm512_add_epi32(total, e);
-            _mm256_storeu_si256(to.add(at).cast(), _mm512_cvtepi32_epi16(e));
-        }
-        if rest > 0 {
-            let v = _mm512_loadu_si512(scores.add(whole).cast());
-            let e = exp2(_mm512_fmadd_ps(_mm512_cvtepi32_ps(v), factor, shift), most);
-            let e = _mm512_maskz_mov_epi32(mask, e);
-            total = _mm512_add_epi32(total, e);
-            _mm256_storeu_si256(to.add(whole).cast(), _mm512_cvtepi32_epi16(e));
-        }
-        _mm512_reduce_add_epi32(total) as f32
+        let rest = _mm512_mask_loadu_epi32(least, (1u16 << (n % 16)) - 1, scores.add(whole));
+        let greatest = _mm512_max_epi32(greatest[0], _mm512_max_epi32(greatest[1], rest));
+        _mm512_reduce_max_epi32(greatest)
     }
 }
 
-/// `most · 2^x` as whole numbers.
+/// The weights of one row; returns their sum lane by lane.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+unsafe fn row_weights<const EIGHT: bool>(
+    (scores, n): (*const i32, usize),
+    (greatest, factor): (__m512i, __m512),
+    powers: &[f32; 5],
+    to: *mut u8,
+) -> __m512i {
+    // SAFETY: the caller vouches for whole registers.
+    unsafe {
+        let mut sums = [_mm512_setzero_si512(); 2];
+        let whole = n / 16 * 16;
+        for at in (0..whole).step_by(16) {
+            let v = _mm512_loadu_si512(scores.add(at).cast());
+            let v = exp2(below(v, greatest, factor), powers);
+            sums[at / 16 % 2] = _mm512_add_epi32(sums[at / 16 % 2], v);
+            store_weights::<EIGHT>(v, to.add(at * bytes(EIGHT)));
+        }
+        if whole < n {
+            let v = _mm512_loadu_si512(scores.add(whole).cast());
+            let v = exp2(below(v, greatest, factor), powers);
+            let v = _mm512_maskz_mov_epi32((1u16 << (n - whole)) - 1, v);
+            sums[0] = _mm512_add_epi32(sums[0], v);
+            store_weights::<EIGHT>(v, to.add(whole * bytes(EIGHT)));
+        }
+        _mm512_add_epi32(sums[0], sums[1])
+    }
+}
+
+/// Stores 16 weights.
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn exp2(x: __m512, most: __m512) -> __m512i {
+unsafe fn store_weights<const EIGHT: bool>(weights: __m512i, to: *mut u8) {
+    // SAFETY: the caller vouches for room.
+    unsafe {
+        if EIGHT {
+            _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(weights));
+        } else {
+            _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(weights));
+        }
+    }
+}
+
+/// How far scores lie below the greatest one, exact before it is scaled: never above zero.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn below(scores: __m512i, greatest: __m512i, factor: __m512) -> __m512 {
+    _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(scores, greatest)), factor)
+}
+
+/// 2^x times what the powers are times [`EXP2`], as whole numbers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn exp2(x: __m512, powers: &[f32; 5]) -> __m512i {
     let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
     let f = _mm512_sub_ps(x, n);
-    let mut p = _mm512_set1_ps(EXP2[0]);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[1]));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[2]));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[3]));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(EXP2[4]));
-    _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_scalef_ps(p, n), most))
+    let mut p = _mm512_set1_ps(powers[0]);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(powers[1]));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(powers[2]));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(powers[3]));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(powers[4]));
+    _mm512_cvtps_epi32(_mm512_scalef_ps(p, n))
 }

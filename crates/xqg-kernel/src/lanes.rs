@@ -75,6 +75,36 @@ pub(crate) trait Lanes: Copy {
     /// The instruction set is there.
     unsafe fn zero_below(self, x: Self, limit: Self) -> Self;
 
+    /// The sum of all lanes, in an order of the set's own.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: passed on.
+        unsafe { self.to_array()[..Self::N].iter().sum() }
+    }
+
+    /// The least lane.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    #[inline(always)]
+    unsafe fn least(self) -> f32 {
+        // SAFETY: passed on.
+        unsafe { self.to_array()[..Self::N].iter().fold(f32::MAX, |m, &x| m.min(x)) }
+    }
+
+    /// The greatest lane.
+    ///
+    /// # Safety
+    /// The instruction set is there.
+    #[inline(always)]
+    unsafe fn greatest(self) -> f32 {
+        // SAFETY: passed on.
+        unsafe { self.to_array()[..Self::N].iter().fold(f32::MIN, |m, &x| m.max(x)) }
+    }
+
     /// The lanes, in order.
     ///
     /// # Safety

@@ -38,6 +38,24 @@ impl Lanes for __m512 {
     }
 
     #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: passed on.
+        unsafe { _mm512_reduce_add_ps(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn least(self) -> f32 {
+        // SAFETY: passed on.
+        unsafe { _mm512_reduce_min_ps(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn greatest(self) -> f32 {
+        // SAFETY: passed on.
+        unsafe { _mm512_reduce_max_ps(self) }
+    }
+
+    #[inline(always)]
     unsafe fn store_four(four: [Self; 4], to: *mut u8) {
         // SAFETY: passed on.
         unsafe {

@@ -9,6 +9,9 @@ use crate::ops::Activation;
 use crate::row::activate;
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
 #[cfg(target_arch = "aarch64")]
 use crate::neon;
 #[cfg(target_arch = "x86_64")]
@@ -68,8 +71,9 @@ fn tile_rows(isa: Isa) -> usize {
     if isa.0 == Set::Avx512Vnni { 12 } else { 6 }
 }
 
-/// Rows whose panels are reused while they lie in the cache.
-const ROW_BLOCK: usize = 96;
+/// Rows that a panel meets while it lies in the nearest cache: as many as a batch usually has, for
+/// rows come along faster than panels.
+const ROW_BLOCK: usize = 480;
 
 /// Multiplies in f32 with the kernels of a set. A `team` of more than one divides the columns between
 /// as many threads of the current pool: for one text alone, for which a batch has no second.
@@ -87,9 +91,17 @@ pub fn product_f32(
     let panels = o.panels.len() / (o.k * panel).max(1);
     check(rows, panels * panel, &o, out, out_stride);
     let result = Result2d { at: out.as_mut_ptr(), stride: out_stride };
-    each_tile(isa, rows, panels, team, result, |p, place| {
-        tile_f32(isa, &o, &o.panels[p * o.k * panel..], place);
-    });
+    each_tile(
+        isa,
+        rows,
+        panels,
+        team,
+        result,
+        |_, _| (),
+        |p, place| {
+            tile_f32(isa, &o, &o.panels[p * o.k * panel..], place);
+        },
+    );
     if o.gelu {
         activate_rows(isa, (rows, panels * panel), out, out_stride);
     }
@@ -108,22 +120,26 @@ unsafe impl Send for Result2d {}
 // SAFETY: as above.
 unsafe impl Sync for Result2d {}
 
-/// Calls a kernel for every tile of a result, panels divided between the team's threads.
+/// Calls a kernel for every tile of a result, panels divided between the team's threads; before it
+/// `fetch` hears of the next panel, and which of how many tiles this is.
 fn each_tile(
     isa: Isa,
     rows: usize,
     panels: usize,
     team: usize,
     out: Result2d,
+    fetch: impl Fn(usize, (usize, usize)) + Sync,
     tile: impl Fn(usize, Place) + Sync,
 ) {
     let some = |from: usize, to: usize| {
         for start in (0..rows).step_by(ROW_BLOCK) {
             let end = rows.min(start + ROW_BLOCK);
+            let tiles = (end - start).div_ceil(tile_rows(isa));
             for p in from..to {
-                for row in (start..end).step_by(tile_rows(isa)) {
+                for (i, row) in (start..end).step_by(tile_rows(isa)).enumerate() {
                     let (m, column) = (tile_rows(isa).min(end - row), p * isa.panel());
                     let Result2d { at, stride } = { out };
+                    fetch(p + 1, (i, tiles));
                     tile(p, Place { row, column, rows: m, out: at, out_stride: stride });
                 }
             }
@@ -205,10 +221,30 @@ pub fn product_int8(
     assert!(a.zeros.len() >= rows && a.offsets.len() >= rows);
     assert!(fits(w.values.len(), panels * panel, k4, k4) && w.sums.len() >= panels * panel);
     let result = Result2d { at: out.as_mut_ptr(), stride: out_stride };
-    each_tile(isa, rows, panels, team, result, |_, place| tile_int8(isa, k4, (a, w), &o, place));
+    let fetch = |p: usize, (tile, tiles): (usize, usize)| {
+        let size = k4 * panel;
+        if let Some(next) = w.values.get(p * size..(p + 1) * size) {
+            fetch(&next[size * tile / tiles..size * (tile + 1) / tiles]);
+        }
+    };
+    each_tile(isa, rows, panels, team, result, fetch, |_, place| {
+        tile_int8(isa, k4, (a, w), &o, place)
+    });
     if o.gelu && isa.0 != Set::Avx512Vnni {
         activate_rows(isa, (rows, panels * panel), out, out_stride);
     }
+}
+
+/// Asks for weights before their turn: each tile of a panel for its part of the next panel.
+#[inline(always)]
+fn fetch(weights: &[i8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in weights.chunks(64) {
+        // SAFETY: every x86-64 processor can prefetch, and to prefetch reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = weights;
 }
 
 /// The exact GELU of a product's rows.

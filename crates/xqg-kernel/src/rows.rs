@@ -60,15 +60,14 @@ pub(crate) unsafe fn softmax<L: Lanes>(row: &mut [f32], columns: usize, scale: f
         for block in row.chunks_exact(L::N) {
             greatest = greatest.max(L::load(block.as_ptr()));
         }
-        let lanes = greatest.to_array();
-        let greatest = L::splat(lanes[..L::N].iter().fold(f32::MIN, |m, &x| m.max(x)));
+        let greatest = L::splat(greatest.greatest());
         let (scale, mut total) = (L::splat(scale), L::splat(0.0));
         for block in row.chunks_exact_mut(L::N) {
             let e = exp(L::load(block.as_ptr()).sub(greatest).mul(scale));
             total = total.add(e);
             e.store(block.as_mut_ptr());
         }
-        let inverse = L::splat(1.0 / total.to_array()[..L::N].iter().sum::<f32>());
+        let inverse = L::splat(1.0 / total.total());
         for block in row.chunks_exact_mut(L::N) {
             L::load(block.as_ptr()).mul(inverse).store(block.as_mut_ptr());
         }
@@ -84,17 +83,18 @@ pub(crate) unsafe fn norm<L: Lanes>(row: &mut [f32], weight: &[f32], bias: &[f32
     let n = row.len() as f32;
     // SAFETY: blocks have `N` numbers; the caller vouches for lengths and instruction set.
     unsafe {
-        let mut total = L::splat(0.0);
-        for block in row.chunks_exact(L::N) {
-            total = total.add(L::load(block.as_ptr()));
+        // Two sums of each, for one would wait for itself.
+        let mut total = [L::splat(0.0); 2];
+        for (i, block) in row.chunks_exact(L::N).enumerate() {
+            total[i % 2] = total[i % 2].add(L::load(block.as_ptr()));
         }
-        let mean = L::splat(total.to_array()[..L::N].iter().sum::<f32>() / n);
-        let mut squares = L::splat(0.0);
-        for block in row.chunks_exact(L::N) {
+        let mean = L::splat(total[0].add(total[1]).total() / n);
+        let mut squares = [L::splat(0.0); 2];
+        for (i, block) in row.chunks_exact(L::N).enumerate() {
             let d = L::load(block.as_ptr()).sub(mean);
-            squares = d.mul_add(d, squares);
+            squares[i % 2] = d.mul_add(d, squares[i % 2]);
         }
-        let variance = squares.to_array()[..L::N].iter().sum::<f32>() / n;
+        let variance = squares[0].add(squares[1]).total() / n;
         let scale = L::splat(1.0 / (variance + eps).sqrt());
         for (i, block) in row.chunks_exact_mut(L::N).enumerate() {
             let w = L::load(weight.as_ptr().add(i * L::N)).mul(scale);
@@ -117,7 +117,7 @@ pub(crate) unsafe fn rms<L: Lanes>(row: &mut [f32], weight: &[f32], eps: f32) {
             let x = L::load(block.as_ptr());
             squares = x.mul_add(x, squares);
         }
-        let mean = squares.to_array()[..L::N].iter().sum::<f32>() / row.len() as f32;
+        let mean = squares.total() / row.len() as f32;
         let scale = L::splat(1.0 / (mean + eps).sqrt());
         for (i, block) in row.chunks_exact_mut(L::N).enumerate() {
             let w = L::load(weight.as_ptr().add(i * L::N));
@@ -138,7 +138,7 @@ pub(crate) unsafe fn greatest<L: Lanes>(row: &[f32]) -> f32 {
         for block in row.chunks_exact(L::N) {
             found = found.max(L::load(block.as_ptr()));
         }
-        found.to_array()[..L::N].iter().fold(f32::MIN, |m, &x| m.max(x))
+        found.greatest()
     }
 }
 
@@ -154,7 +154,7 @@ pub(crate) unsafe fn sum_exp<L: Lanes>(row: &[f32], shift: f32) -> f32 {
         for block in row.chunks_exact(L::N) {
             total = total.add(exp(L::load(block.as_ptr()).sub(shift)));
         }
-        total.to_array()[..L::N].iter().sum()
+        total.total()
     }
 }
 
@@ -199,10 +199,9 @@ unsafe fn range<L: Lanes>(x: &[f32]) -> (f32, f32) {
             let v = L::load(block.as_ptr());
             (low[0], high[0]) = (low[0].min(v), high[0].max(v));
         }
-        let low = low[0].min(low[1]).min(low[2].min(low[3])).to_array();
-        let high = high[0].max(high[1]).max(high[2].max(high[3])).to_array();
-        let least = low[..L::N].iter().fold(0f32, |m, &v| m.min(v));
-        (least, high[..L::N].iter().fold(0f32, |m, &v| m.max(v)))
+        let low = low[0].min(low[1]).min(low[2].min(low[3]));
+        let high = high[0].max(high[1]).max(high[2].max(high[3]));
+        (low.least(), high.greatest())
     }
 }
 

@@ -19,13 +19,15 @@ use crate::recipe::{Pooling, Recipe, known_prefixes};
 use crate::tokenizer::{LEAST_TEXTS, Session, TokenizeError, Tokenizer, Tokens};
 use crate::weights::{Dense, Weights, check_dense};
 
-/// Bytes of text that a thread takes at a time: some hundred tokens, so that a batch's end is shared
-/// evenly.
-const PART_BYTES: usize = 2048;
+/// Bytes of text that a thread takes at a time, least and most: few enough that a batch's end is shared
+/// evenly, enough for whole groups.
+const PART_BYTES: [usize; 2] = [2048, 16_384];
+/// Parts of a batch that each thread takes one after the other, where they need not be smaller or larger.
+const PARTS: usize = 8;
 
-/// Tokens that one thread carries through all layers at a time: enough for the matrix products to
-/// run at speed, little enough to stay in its cache.
-const GROUP_TOKENS: usize = 256;
+/// Tokens that one thread carries through all layers at a time: so many that the weights, which come
+/// from afar, serve long enough.
+const GROUP_TOKENS: usize = 480;
 
 /// The most tokens of a query where nobody says a number and the model can read as many.
 pub const QUERY_TOKENS: usize = 64;
@@ -179,12 +181,15 @@ impl Encoder {
 
     /// Consecutive texts of about [`PART_BYTES`] together, each part with the place of its vectors.
     fn parts<'a>(&self, texts: &'a [String], vectors: &'a mut [f32]) -> Vec<Part<'a>> {
+        let all: usize = texts.iter().map(String::len).sum();
+        let share = all / (PARTS * rayon::current_num_threads());
+        let most = share.clamp(PART_BYTES[0], PART_BYTES[1]);
         let (mut parts, mut rest, mut vectors) = (Vec::new(), texts, vectors);
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = |text: &&String| {
                 bytes += text.len();
-                bytes <= PART_BYTES
+                bytes <= most
             };
             let n = rest.iter().take_while(fits).count().max(1);
             let (some, others) = rest.split_at(n);

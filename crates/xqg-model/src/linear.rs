@@ -6,6 +6,7 @@ mod select;
 use std::collections::BTreeMap;
 
 use safetensors::tensor::Dtype;
+use xqg_kernel::attention::Width;
 use xqg_kernel::isa::Isa;
 use xqg_kernel::ops::{Activation, Shape, View, add_rows, matmul_transposed};
 use xqg_kernel::product::{Int8Panels, Operands, Quantised, product_f32, product_int8};
@@ -24,7 +25,7 @@ pub enum Precision {
     /// come; sums in 32 bits, everything between the products in f32.
     Int8,
     /// The same with 7-bit activations on AVX2, which can then add twice as many at a time; on
-    /// AVX-512 with VNNI, which has no such limit, it is [`Int8`](Self::Int8).
+    /// AVX-512 with VNNI, which has no such limit, attention is in 8 bits too.
     Int8Fast,
 }
 
@@ -62,6 +63,16 @@ impl Arithmetic {
     /// The numbers that are really used: without kernels there is no 8-bit path.
     pub fn effective(self) -> Precision {
         if self.isa == Isa::PORTABLE { Precision::F32 } else { self.precision }
+    }
+
+    /// The whole numbers of attention: of 16 bits, whose error does not show beside that of the
+    /// layers, or of 8 bits, whose error does.
+    pub fn attention(self) -> Option<Width> {
+        match self.effective() {
+            Precision::F32 => None,
+            Precision::Int8 => Some(Width::Sixteen),
+            Precision::Int8Fast => Some(Width::Eight),
+        }
     }
 
     /// See [`quantise_rows`].

@@ -166,13 +166,7 @@ impl Network {
         let stride = (3 * h).next_multiple_of(how.isa.panel());
         let (count, dim) = (config.num_attention_heads, config.head_dim());
         Ok(Self {
-            heads: Heads {
-                count,
-                dim,
-                stride,
-                isa: how.isa,
-                narrow: how.effective() != Precision::F32,
-            },
+            heads: Heads { count, dim, stride, isa: how.isa, narrow: how.attention() },
             words: source.words(&[config.vocab_size, h], how.effective())?,
             positions: source.numbers(&at("position_embeddings"), &positions)?,
             type_zero: types,
