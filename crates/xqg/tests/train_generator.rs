@@ -197,6 +197,8 @@ fn a_t5_is_trained_alone_and_with_its_whole_softmax() {
     space.write("generator.toml", settings.replace("model = \"mt5\"\n", ""));
     refused(["either `encoder`", "neither"]);
     configure_t5(&space, "");
+    let done = space.run(&format!("{LINE} --device cpu-compose"));
+    assert!(done.code == Some(2) && done.err.contains("--device"), "{}", done.err);
     let settings = String::from_utf8(space.read("generator.toml")).unwrap();
     space.write("generator.toml", settings.replace("\"mt5\"", "\"xlmr\""));
     refused(["xlmr/config.json", "model_type"]);

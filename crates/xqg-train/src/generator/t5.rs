@@ -24,6 +24,7 @@ use super::sampler::Sampler;
 use super::trainer::{Event, adam, rate, same, schedule};
 use super::vocabulary::Ids;
 use crate::composed::decoding::{Losses, Pairs, Share};
+use crate::composed::device::Compute;
 use crate::composed::t5::T5;
 use crate::error::TrainError;
 use crate::folder::copy_small;
@@ -78,9 +79,15 @@ impl T5Trainer {
     /// `force` throws that away. `base` is the folder of the T5 to begin with.
     ///
     /// # Errors
-    /// When a file is missing, bad or of another run.
-    pub fn open(mut config: GeneratorConfig, base: &Path, force: bool) -> Result<Self, TrainError> {
+    /// When a file is missing, bad or of another run, or there is no such device.
+    pub fn open(
+        mut config: GeneratorConfig,
+        base: &Path,
+        compute: Compute,
+        force: bool,
+    ) -> Result<Self, TrainError> {
         config.check()?;
+        let device = compute.open()?.map_or(Device::Cpu, |opened| opened.device);
         config.out = output_path(&config.out)?;
         let lock = Lock::take(&config.out)?;
         let shape = T5Config::read(base)?;
@@ -98,7 +105,7 @@ impl T5Trainer {
         if force {
             remove(&state::state_folder(&config.out))?;
         }
-        let mut t5 = T5::load(&Checkpoint::open(base)?, shape, Device::Cpu)?;
+        let mut t5 = T5::load(&Checkpoint::open(base)?, shape, device)?;
         let mut optimiser = Optimiser::new(adam(&config), &t5.parameters);
         let rows = tasks.iter().map(|t| t.rows[TRAIN].len()).sum();
         let networks = &mut [(&mut t5.parameters, &mut optimiser)];

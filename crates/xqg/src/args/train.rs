@@ -74,6 +74,10 @@ pub struct TrainGeneratorArgs {
     /// Another folder for the run than the file's
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Where a T5 computes: cpu, or the NVIDIA GPU that cuda or cuda:NUMBER names; a decoder over an
+    /// encoder is trained on the processor
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: Place,
     /// Throw away the state of an earlier run in that folder
     #[arg(long)]
     pub force: bool,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use xqg_train::composed::device::Compute;
+use anyhow::{Result, bail};
+use xqg_train::composed::device::{Compute, Place, Precision};
 use xqg_train::config::TrainConfig;
 use xqg_train::generator::config::GeneratorConfig;
 use xqg_train::generator::t5::T5Trainer;
@@ -11,7 +11,7 @@ use xqg_train::generator::trainer::{self as generator_trainer, GeneratorTrainer}
 use xqg_train::trainer::{Event, Trainer};
 
 use super::model::fetch;
-use crate::args::{TrainGeneratorArgs, TrainRetrieverArgs};
+use crate::args::{TrainGeneratorArgs, TrainRetrieverArgs, Usage};
 use crate::judging::Judge;
 use crate::output;
 use crate::progress::Display;
@@ -85,10 +85,15 @@ pub fn generator(args: &TrainGeneratorArgs) -> Result<()> {
         config.out.clone_from(out);
     }
     config.check()?;
+    if config.model.is_none() && args.device != Place::Cpu {
+        bail!(Usage("--device: expected cpu for a decoder over an encoder, found another".into()));
+    }
     let mut teller = GeneratorTeller { display: Display::new(), steps: 0 };
     let tell = &mut |event: &generator_trainer::Event| teller.tell(event);
     let (out, progress) = if let Some(named) = config.model.clone() {
-        let trainer = T5Trainer::open(config, &fetch(&named.to_string_lossy())?, args.force)?;
+        let compute = Compute { place: args.device, precision: Some(Precision::F32) };
+        let base = fetch(&named.to_string_lossy())?;
+        let trainer = T5Trainer::open(config, &base, compute, args.force)?;
         (trainer.out().to_path_buf(), trainer.run(tell)?)
     } else {
         config.encoder = fetch(&config.encoder.to_string_lossy())?;
