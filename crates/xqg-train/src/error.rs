@@ -62,8 +62,8 @@ pub enum TrainError {
     /// The loss is no number any more; the last saved state is good.
     #[error(
         "training step {step}: expected a finite loss, found {loss} with the queries {queries}\n\
-         hint: the saved state is from before this step; lower the learning rate or look at these \
-         rows, then start the same command again"
+         hint: the saved state and the best model are from before this step; look at these rows and \
+         start the same command again, or lower the learning rate and begin anew in another `out`"
     )]
     NotFinite {
         /// The step, from 1.

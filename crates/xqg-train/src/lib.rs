@@ -20,6 +20,7 @@ pub mod examples;
 pub mod folder;
 pub mod generator;
 pub mod gradients;
+pub(crate) mod layers;
 pub mod log;
 pub mod loss;
 pub mod material;

@@ -256,13 +256,71 @@ fn bad_settings_and_rows_are_refused_before_the_first_step() {
     assert!(space.run(LINE).err.contains("bert or xlm-roberta"));
 }
 
+/// The step that the saved state is from.
+fn saved(space: &Space) -> u64 {
+    let state: Value = serde_json::from_slice(&space.read("RUN/state/state.json")).unwrap();
+    state["progress"]["step"].as_u64().unwrap()
+}
+
 #[test]
-fn a_loss_that_is_no_number_stops_and_names_the_batch() {
-    let space = space(&SHORT.replace("1e-3", "1e30").replace("steps = 20", "steps = 40"));
+fn a_loss_that_is_no_number_stops_names_the_batch_and_keeps_the_last_save() {
+    let settings = SHORT.replace("1e-3", "1e30").replace("save_every = 5", "save_every = 1");
+    let space = space(&settings.replace("steps = 20", "steps = 40"));
+    for line in [LINE.to_owned(), format!("{LINE} --device cpu-composed --force")] {
+        let done = space.run(&line);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        for word in ["finite loss", "queries q", "hint:"] {
+            assert!(done.err.contains(word), "{}", done.err);
+        }
+        let broken = format!("training step {}:", saved(&space) + 1);
+        assert!(done.err.contains(&broken), "the step after the last save: {}", done.err);
+    }
+    let kept = support::files(&space.path("RUN/state"));
+    let again = space.run(LINE);
+    assert!(
+        again.err.contains(&format!("going on after step {} ", saved(&space))),
+        "{}",
+        again.err
+    );
+    assert!(again.err.contains("finite loss"), "{}", again.err);
+    support::assert_same(&support::files(&space.path("RUN/state")), &kept, "the saved state");
+}
+
+#[test]
+fn a_batch_that_cannot_fit_names_a_size_that_does() {
+    let space = space("");
+    let batch = |more: &str| {
+        let text = format!(
+            "[batch]\nqueries = 50\npassages = 4\nmemory_mb = 205\n{more}[run]\nsteps = 1\n"
+        );
+        configure(&space, &text);
+    };
+    batch("");
     let done = space.run(LINE);
     assert_eq!(done.code, Some(1), "{}", done.err);
-    for word in ["finite loss", "queries q", "hint:"] {
-        assert!(done.err.contains(word), "{}", done.err);
+    assert!(done.err.contains("at most 205 MB") && !space.path("RUN").exists(), "{}", done.err);
+    let (_, hint) = done.err.split_once("hint: batch.chunk_tokens = ").unwrap();
+    let tokens = hint.split(' ').next().unwrap();
+    batch(&format!("chunk_tokens = {tokens}\n"));
+    space.works(LINE);
+}
+
+#[test]
+fn a_checkpoint_of_another_shape_is_named_with_the_tensor() {
+    let space = space("[run]\nsteps = 1\n");
+    let config = String::from_utf8(space.read("e5like/config.json")).unwrap();
+    let value: Value = serde_json::from_str(&config).unwrap();
+    for (key, words) in [
+        ("num_hidden_layers", ["encoder.layer.", "weight"]),
+        ("vocab_size", ["word_embeddings", "expected"]),
+    ] {
+        let mut other = value.clone();
+        other[key] = json!(other[key].as_u64().unwrap() + 1);
+        space.write("e5like/config.json", other.to_string());
+        let done = space.run(LINE);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        words.iter().for_each(|word| assert!(done.err.contains(word), "{key}: {}", done.err));
+        assert!(!space.path("RUN").exists(), "nothing was begun");
     }
 }
 

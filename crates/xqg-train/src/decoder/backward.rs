@@ -2,16 +2,17 @@
 //! states, one thread a group; then the weights' gradients are summed over all groups in order.
 
 use rayon::prelude::*;
-use xqg_kernel::gradient::{activation_back, add_to, affine, norm_back};
-use xqg_kernel::ops::{Shape, View, matmul, matmul_add};
+use xqg_kernel::gradient::{activation_back, add_to, affine};
+use xqg_kernel::ops::View;
 
 use super::Decoder;
 use super::attention::{Part, Scratch};
 use super::forward::{ACTIVATION, CROSS, FEED, OWN, cross_parts, own_parts, site};
-use super::pass::{Group, GroupBack, LayerPass, Workspace, zeroed};
+use super::pass::{Group, GroupBack, LayerPass, Workspace};
 use crate::gradients::Gradients;
-use crate::network::pass::sized;
-use crate::network::places::{Linear, Norm};
+use crate::layers::add_norm;
+use crate::network::pass::{sized, zeroed};
+use crate::network::places::Norm;
 
 impl Decoder {
     /// Adds the gradients of all parameters below the output, given that of the last norm's result in
@@ -22,7 +23,7 @@ impl Decoder {
             let mut back = std::mem::take(&mut group.back);
             let kept = (&*group.normed, &*group.scales);
             let (states, sums) = (&mut back.states, &mut back.norms[OWN]);
-            self.norm_gradient(&self.places.final_norm, states, kept, sums);
+            self.parameters.norm_back(&self.places.final_norm, states, kept, sums);
             group.back = back;
         });
         for group in &*groups {
@@ -51,19 +52,23 @@ impl Decoder {
     /// Through a sublayer's norm: adds the gradient of its input, in `back.input`, to the states'.
     fn join(&self, norm: &Norm, sublayer: usize, pass: &LayerPass, back: &mut GroupBack) {
         let kept = (&*pass.normed[sublayer], &*pass.scales[sublayer]);
-        self.norm_gradient(norm, &mut back.input, kept, &mut back.norms[sublayer]);
+        self.parameters.norm_back(norm, &mut back.input, kept, &mut back.norms[sublayer]);
         add_to(&mut back.states, &back.input);
         let input = sized(&mut back.inputs[sublayer], back.states.len());
-        affine(kept.0, self.affine(norm), input);
+        affine(kept.0, self.parameters.affine(norm), input);
     }
 
     fn feed_back(&self, index: usize, group: &Group, pass: &mut LayerPass, back: &mut GroupBack) {
         let layer = &self.places.layers[index];
         self.out_gradient(group, site(index, FEED), &back.states, &mut back.outs[FEED]);
         let inner = sized(&mut back.inner, pass.inner.len());
-        self.project_back(&layer.contract, &back.outs[FEED], inner);
+        self.parameters.project_back(&layer.contract, &back.outs[FEED], inner);
         activation_back(&mut pass.inner, inner, ACTIVATION);
-        self.project_back(&layer.expand, inner, sized(&mut back.input, back.states.len()));
+        self.parameters.project_back(
+            &layer.expand,
+            inner,
+            sized(&mut back.input, back.states.len()),
+        );
         self.join(&layer.ffn_norm, FEED, pass, back);
     }
 
@@ -78,7 +83,7 @@ impl Decoder {
         let (layer, h) = (&self.places.layers[index], self.shape.hidden);
         self.out_gradient(group, site(index, CROSS), &back.states, &mut back.outs[CROSS]);
         let context = sized(&mut back.context, back.states.len());
-        self.project_back(&layer.cross.out, &back.outs[CROSS], context);
+        self.parameters.project_back(&layer.cross.out, &back.outs[CROSS], context);
         let to_query = zeroed(&mut back.query, pass.query.len());
         let to_memory = zeroed(&mut back.key_value, pass.key_value.len());
         for (rows, memory) in &group.attends {
@@ -103,7 +108,7 @@ impl Decoder {
             }
         }
         let input = sized(&mut back.input, back.states.len());
-        self.project_back(&layer.cross.qkv[0], to_query, input);
+        self.parameters.project_back(&layer.cross.qkv[0], to_query, input);
         self.join(&layer.cross_norm, CROSS, pass, back);
     }
 
@@ -118,7 +123,7 @@ impl Decoder {
         let (layer, h) = (&self.places.layers[index], self.shape.hidden);
         self.out_gradient(group, site(index, OWN), &back.states, &mut back.outs[OWN]);
         let context = sized(&mut back.context, back.states.len());
-        self.project_back(&layer.own.out, &back.outs[OWN], context);
+        self.parameters.project_back(&layer.own.out, &back.outs[OWN], context);
         let to = zeroed(&mut back.qkv, pass.qkv.len());
         for span in group.spans() {
             let rows = span.start * 3 * h..span.end * 3 * h;
@@ -140,41 +145,8 @@ impl Decoder {
         }
         let input = zeroed(&mut back.input, back.states.len());
         for (part, linear) in layer.own.qkv.iter().enumerate() {
-            self.project_back_add(linear, View::new(&to[part * h..], 3 * h), input);
+            self.parameters.project_back_add(linear, View::new(&to[part * h..], 3 * h), input);
         }
         self.join(&layer.self_norm, OWN, pass, back);
     }
-
-    /// Through a norm; the gradients of its weight and bias over this group's rows are left in `sums`.
-    fn norm_gradient(
-        &self,
-        norm: &Norm,
-        grad: &mut [f32],
-        (normed, scales): (&[f32], &[f32]),
-        [weight, bias]: &mut [Vec<f32>; 2],
-    ) {
-        let values = self.parameters.values(norm.weight);
-        let (weight, bias) = (zeroed(weight, values.len()), zeroed(bias, values.len()));
-        norm_back(grad, normed, scales, values, (weight, bias));
-    }
-
-    /// The gradient of a linear layer's input, given that of its result.
-    fn project_back(&self, linear: &Linear, grad: &[f32], out: &mut [f32]) {
-        let shape = Shape { m: grad.len() / linear.output, n: linear.input, k: linear.output };
-        let weight = View::new(self.parameters.values(linear.weight), linear.input);
-        matmul(shape, View::new(grad, linear.output), weight, out, linear.input);
-    }
-
-    /// The same, added to other gradients of that input.
-    fn project_back_add(&self, linear: &Linear, grad: View, out: &mut [f32]) {
-        let shape = Shape { m: out.len() / linear.input, n: linear.input, k: linear.output };
-        let weight = View::new(self.parameters.values(linear.weight), linear.input);
-        matmul_add(shape, grad, weight, out, linear.input);
-    }
-}
-
-/// Adds one group's gradients of a norm.
-pub(super) fn add_norm(gradients: &mut Gradients, norm: &Norm, [weight, bias]: &[Vec<f32>; 2]) {
-    add_to(gradients.0[norm.weight].dense(), weight);
-    add_to(gradients.0[norm.bias].dense(), bias);
 }

@@ -1,7 +1,7 @@
 //! The way forward through the layers, for one group of targets on one thread.
 
 use rayon::prelude::*;
-use xqg_kernel::gradient::{Affine, add_bias, add_to, affine, normalise};
+use xqg_kernel::gradient::{add_bias, add_to, affine, normalise};
 use xqg_kernel::ops::{Activation, Shape, View, matmul_transposed};
 use xqg_kernel::row::activate;
 
@@ -46,7 +46,7 @@ impl Decoder {
         }
         sized(&mut group.normed, rows * h).copy_from_slice(&group.states);
         normalise(&mut group.normed, sized(&mut group.scales, rows), self.shape.norm_eps);
-        affine(&group.normed, self.affine(&self.places.final_norm), &mut group.states);
+        affine(&group.normed, self.parameters.affine(&self.places.final_norm), &mut group.states);
     }
 
     /// The input of a sublayer in `out`; its rows before the norm's weight are kept.
@@ -60,7 +60,7 @@ impl Decoder {
         let rows = states.len() / self.shape.hidden;
         sized(normed, states.len()).copy_from_slice(states);
         normalise(normed, sized(scales, rows), self.shape.norm_eps);
-        affine(normed, self.affine(norm), sized(out, states.len()));
+        affine(normed, self.parameters.affine(norm), sized(out, states.len()));
     }
 
     fn own_forward(&self, index: usize, group: &mut Group, p: &mut LayerPass, s: &mut Scratch) {
@@ -150,14 +150,6 @@ impl Decoder {
     /// A head of `n` rows over `m`.
     pub(super) fn head(&self, n: usize, m: usize, causal: bool) -> Head {
         Head { isa: self.isa, n, m, d: self.shape.hidden / self.shape.heads, causal }
-    }
-
-    /// The learned part of a norm.
-    pub(super) fn affine(&self, norm: &Norm) -> Affine<'_> {
-        Affine {
-            weight: self.parameters.values(norm.weight),
-            bias: self.parameters.values(norm.bias),
-        }
     }
 
     /// Leaves out numbers of each target's states; the way back does the same to their gradient.

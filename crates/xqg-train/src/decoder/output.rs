@@ -7,9 +7,10 @@ use xqg_kernel::gradient::{add_bias, add_column_sums, add_to};
 use xqg_kernel::ops::{Shape, View, matmul, matmul_left_transposed_add, matmul_transposed};
 use xqg_kernel::row::softmax_rows;
 
-use super::pass::{Group, Workspace, zeroed};
+use super::pass::{Group, Workspace};
 use super::{Batch, Decoder, Lists, TextLoss};
 use crate::gradients::Gradients;
+use crate::network::pass::zeroed;
 
 /// Rows that one thread takes at once.
 const ROWS: usize = 128;

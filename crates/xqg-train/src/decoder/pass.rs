@@ -5,7 +5,6 @@ use std::ops::Range;
 use xqg_kernel::dropout::Key;
 
 use super::Batch;
-use crate::network::pass::sized;
 
 /// What a group may cost: one for a token that is written, a tenth for a token of a memory, which
 /// only passes through the keys and values. Enough for large products, few enough for the cache.
@@ -154,11 +153,4 @@ impl Workspace {
     pub(super) fn groups(&mut self) -> &mut [Group] {
         &mut self.groups[..self.used]
     }
-}
-
-/// A buffer of that length, filled with zeros.
-pub(super) fn zeroed(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    let buffer = sized(buffer, length);
-    buffer.fill(0.0);
-    buffer
 }

@@ -2,15 +2,15 @@
 //! states, one thread a group; then the weights' gradients are summed over all groups in order.
 
 use rayon::prelude::*;
-use xqg_kernel::gradient::{activation_back, add_to, affine, norm_back};
-use xqg_kernel::ops::{Shape, View, matmul, matmul_add};
+use xqg_kernel::gradient::{activation_back, affine};
+use xqg_kernel::ops::View;
 
 use super::Encoder;
 use super::embedding;
 use super::forward::{Scratch, Site, site};
 use super::pass::{GroupBack, GroupPass, Keep, LayerPass, Pass, Workspace, sized};
-use super::places::{Linear, Norm};
 use crate::gradients::Gradients;
+use crate::layers::add_norm;
 
 impl Encoder {
     /// Adds to `gradients` what a pass gives them, given the gradient of its embeddings.
@@ -60,13 +60,12 @@ impl Encoder {
         groups.par_iter().zip(&mut *backs).for_each(|(group, back)| {
             self.drop(group, embedding::SITE, &mut back.states);
             let kept = (&*group.normed, &*group.scales);
-            let [weight, bias, ..] = &mut back.norms;
-            self.norm_gradient(&self.places.norm, &mut back.states, kept, (weight, bias));
+            let sums = &mut back.norms[0];
+            self.parameters.norm_back(&self.places.norm, &mut back.states, kept, sums);
         });
         for (group, back) in groups.iter().zip(&*backs) {
             self.embed_back(group, &back.states, gradients);
-            let [weight, bias, ..] = &back.norms;
-            add_norm(gradients, &self.places.norm, weight, bias);
+            add_norm(gradients, &self.places.norm, &back.norms[0]);
         }
     }
 
@@ -99,7 +98,7 @@ impl Encoder {
             (Some(kept), _) => states.copy_from_slice(kept),
             (None, None) => self.embedded(group, states),
             (None, Some(before)) => {
-                let norm = self.affine(&self.places.layers[before].output_norm);
+                let norm = self.parameters.affine(&self.places.layers[before].output_norm);
                 affine(&group.layers[before].normed2, norm, states);
             }
         }
@@ -116,21 +115,21 @@ impl Encoder {
     ) {
         let layer = &self.places.layers[index];
         let kept = (&*pass.normed2, &*pass.scales2);
-        let [.., weight, bias] = &mut back.norms;
-        self.norm_gradient(&layer.output_norm, &mut back.states, kept, (weight, bias));
+        let sums = &mut back.norms[1];
+        self.parameters.norm_back(&layer.output_norm, &mut back.states, kept, sums);
         let contracted = sized(&mut back.contracted, back.states.len());
         contracted.copy_from_slice(&back.states);
         self.drop(group, site(index, Site::Output), contracted);
         let inner = sized(&mut back.inner, pass.inner.len());
-        self.project_back(&layer.contract, contracted, inner);
+        self.parameters.project_back(&layer.contract, contracted, inner);
         activation_back(&mut pass.inner, inner, self.config.hidden_act);
-        self.project_back_add(
+        self.parameters.project_back_add(
             &layer.expand,
             View::new(inner, layer.expand.output),
             &mut back.states,
         );
         let middle = sized(&mut back.middle, back.states.len());
-        affine(&pass.normed1, self.affine(&layer.attention_norm), middle);
+        affine(&pass.normed1, self.parameters.affine(&layer.attention_norm), middle);
     }
 
     /// Through the first norm and the attention.
@@ -144,53 +143,21 @@ impl Encoder {
     ) {
         let (layer, h) = (&self.places.layers[index], self.config.hidden_size);
         let kept = (&*pass.normed1, &*pass.scales1);
-        let [weight, bias, ..] = &mut back.norms;
-        self.norm_gradient(&layer.attention_norm, &mut back.states, kept, (weight, bias));
+        let sums = &mut back.norms[0];
+        self.parameters.norm_back(&layer.attention_norm, &mut back.states, kept, sums);
         let attention = sized(&mut back.attention, back.states.len());
         attention.copy_from_slice(&back.states);
         self.drop(group, site(index, Site::Attention), attention);
         let context = sized(&mut back.context, attention.len());
-        self.project_back(&layer.attention_out, attention, context);
+        self.parameters.project_back(&layer.attention_out, attention, context);
         let qkv = sized(&mut back.qkv, pass.qkv.len());
         self.attend_back(index, group, (&pass.qkv, context), qkv, &mut scratch.attention);
         for (part, linear) in layer.qkv.iter().enumerate() {
-            self.project_back_add(linear, View::new(&qkv[part * h..], 3 * h), &mut back.states);
+            self.parameters.project_back_add(
+                linear,
+                View::new(&qkv[part * h..], 3 * h),
+                &mut back.states,
+            );
         }
     }
-
-    /// Through a norm; the gradients of its weight and bias over this group's rows are left in
-    /// `sums`.
-    fn norm_gradient(
-        &self,
-        norm: &Norm,
-        grad: &mut [f32],
-        (normed, scales): (&[f32], &[f32]),
-        (weight, bias): (&mut Vec<f32>, &mut Vec<f32>),
-    ) {
-        let values = self.parameters.values(norm.weight);
-        let (weight, bias) = (sized(weight, values.len()), sized(bias, values.len()));
-        weight.fill(0.0);
-        bias.fill(0.0);
-        norm_back(grad, normed, scales, values, (weight, bias));
-    }
-
-    /// The gradient of a linear layer's input, given that of its result.
-    fn project_back(&self, linear: &Linear, grad: &[f32], out: &mut [f32]) {
-        let shape = Shape { m: grad.len() / linear.output, n: linear.input, k: linear.output };
-        let weight = View::new(self.parameters.values(linear.weight), linear.input);
-        matmul(shape, View::new(grad, linear.output), weight, out, linear.input);
-    }
-
-    /// The same, added to other gradients of that input.
-    fn project_back_add(&self, linear: &Linear, grad: View, out: &mut [f32]) {
-        let shape = Shape { m: out.len() / linear.input, n: linear.input, k: linear.output };
-        let weight = View::new(self.parameters.values(linear.weight), linear.input);
-        matmul_add(shape, grad, weight, out, linear.input);
-    }
-}
-
-/// Adds one group's gradients of a norm.
-pub(super) fn add_norm(gradients: &mut Gradients, norm: &Norm, weight: &[f32], bias: &[f32]) {
-    add_to(gradients.0[norm.weight].dense(), weight);
-    add_to(gradients.0[norm.bias].dense(), bias);
 }

@@ -34,7 +34,7 @@ impl Encoder {
 
     /// The result of the embeddings again, from what was kept.
     pub(super) fn embedded(&self, group: &GroupPass, states: &mut [f32]) {
-        affine(&group.normed, self.affine(&self.places.norm), states);
+        affine(&group.normed, self.parameters.affine(&self.places.norm), states);
         self.drop(group, SITE, states);
     }
 

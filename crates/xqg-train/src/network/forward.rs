@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use xqg_kernel::dropout::Rate;
-use xqg_kernel::gradient::{Affine, add_bias, add_to, affine, normalise};
+use xqg_kernel::gradient::{add_bias, add_to, affine, normalise};
 use xqg_kernel::ops::{Shape, View, matmul_transposed};
 use xqg_kernel::row::activate;
 
@@ -121,15 +121,7 @@ impl Encoder {
         self.drop(group, site, normed);
         add_to(normed, states);
         normalise(normed, sized(scales, group.rows()), self.config.layer_norm_eps);
-        affine(normed, self.affine(norm), states);
-    }
-
-    /// The learned part of a norm.
-    pub(super) fn affine(&self, norm: &Norm) -> Affine<'_> {
-        Affine {
-            weight: self.parameters.values(norm.weight),
-            bias: self.parameters.values(norm.bias),
-        }
+        affine(normed, self.parameters.affine(norm), states);
     }
 
     /// The rate of dropout over states, where there is any.

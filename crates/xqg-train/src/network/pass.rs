@@ -122,8 +122,8 @@ pub(super) struct GroupBack {
     pub inner: Vec<f32>,
     /// Gradient of the second linear layer of the feed-forward part.
     pub contracted: Vec<f32>,
-    /// Gradients of the two norms: weight and bias, weight and bias.
-    pub norms: [Vec<f32>; 4],
+    /// Gradients of the two norms' weight and bias.
+    pub norms: [[Vec<f32>; 2]; 2],
     /// Gradient of the context; scratch.
     pub context: Vec<f32>,
 }
@@ -172,5 +172,12 @@ pub(crate) fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
         *buffer = vec![0.0; length];
     }
     buffer.resize(length, 0.0);
+    buffer
+}
+
+/// The same, of zeros.
+pub(crate) fn zeroed(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    let buffer = sized(buffer, length);
+    buffer.fill(0.0);
     buffer
 }
