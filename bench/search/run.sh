@@ -28,16 +28,15 @@ fi
 release=$here/../../target/release
 xqg=$release/xqg
 
+# The collection of that kind: `real-like` or `white`.
 make_data() {
-    local xor=$data/xor-tydi/xor_train_retrieve_eng_span.jsonl
+    local kind=$1 xor=$data/xor-tydi/xor_train_retrieve_eng_span.jsonl
     [ -e "$work/passages" ] || "$xqg" encode --model "$model" --corpus "$data/wiki-leads/corpus.jsonl" --out "$work/passages"
     [ -e "$work/questions" ] || "$xqg" encode --model "$model" --queries "$xor" --out "$work/questions"
-    for kind in real-like white; do
-        make() { "$python" "$here/data.py" "$kind" "$@" --base "$work/passages"; }
-        [ -e "$work/$kind.npy" ] || make "$rows" "$work/$kind.npy"
-        [ -e "$work/$kind-queries.npy" ] || make 1000 "$work/$kind-queries.npy" --first 100000000 >/dev/null
-        [ -e "$work/$kind.index" ] || "$xqg" index --embeddings "$work/$kind.npy" --out "$work/$kind.index" --unit-rows 8192
-    done
+    make() { "$python" "$here/data.py" "$kind" "$@" --base "$work/passages"; }
+    [ -e "$work/$kind.npy" ] || make "$rows" "$work/$kind.npy"
+    [ -e "$work/$kind-queries.npy" ] || make 1000 "$work/$kind-queries.npy" --first 100000000 >/dev/null
+    [ -e "$work/$kind.index" ] || "$xqg" index --embeddings "$work/$kind.npy" --out "$work/$kind.index" --unit-rows 8192
     "$python" -c "
 import sys, numpy as np
 sys.path.insert(0, '$here')
@@ -69,10 +68,10 @@ print("versions: faiss-cpu", faiss.__version__, "(" + faiss.get_compile_options(
 real=(held-out="$work/real-like-queries.npy" e5="$work/questions.npy")
 for step in $steps; do
     case $step in
-        data) make_data ;;
+        data) make_data real-like ;;
         real) compare real-like --queries "${real[@]}" --title "like real embeddings" ;;
         single) compare real-like --queries "${real[@]}" --title "like real embeddings" --threads 1 ;;
-        white) compare white --queries white="$work/white-queries.npy" --title "white noise" ;;
+        white) make_data white; compare white --queries white="$work/white-queries.npy" --title "white noise" ;;
         links) build_graphs ;;
         graphs) compare real-like --queries "${real[@]}" --title "like real embeddings" --graphs ;;
         *) echo "no such step: $step" >&2; exit 2 ;;

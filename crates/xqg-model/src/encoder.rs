@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn groups_hold_all_texts_in_order() {
-        let texts: Vec<Tokens> = [10, 300, 5, 200, 60, 1].map(tokens).into();
+        let texts: Vec<Tokens> = [10, 500, 5, 400, 100, 1].map(tokens).into();
         let sizes: Vec<usize> = split_groups(&texts).map(<[Tokens]>::len).collect();
         assert_eq!(sizes, [1, 1, 2, 2]);
         assert!(split_groups(&[]).next().is_none());

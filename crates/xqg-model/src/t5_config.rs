@@ -86,19 +86,23 @@ impl T5Config {
     /// When it is missing, lacks a number, or is of another architecture.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
-        let config: Self = read_json(&path)?;
-        config.check().map_err(|(expected, found)| ModelError::Unexpected {
-            path,
+        let refuse = |(expected, found): (&str, String)| ModelError::Unexpected {
+            path: path.clone(),
             expected: expected.to_owned(),
             found,
-        })?;
+        };
+        // Another architecture lacks the keys; that it is another one says more.
+        let about: serde_json::Value = read_json(&path)?;
+        let kind = about["model_type"].as_str().unwrap_or("none");
+        if !matches!(kind, "t5" | "mt5") {
+            return Err(refuse(("model_type t5 or mt5", kind.to_owned())));
+        }
+        let config: Self = read_json(&path)?;
+        config.check().map_err(refuse)?;
         Ok(config)
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
-        if !matches!(self.model_type.as_str(), "t5" | "mt5") {
-            return Err(("model_type t5 or mt5", self.model_type.clone()));
-        }
         if !matches!(self.feed_forward_proj.as_str(), "relu" | "gated-gelu") {
             let expected = "feed_forward_proj relu or gated-gelu";
             return Err((expected, self.feed_forward_proj.clone()));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use xqg_kernel::dropout::{Key, Rate};
 use xqg_model::checkpoint::Checkpoint;
 use xqg_model::t5_config::T5Config;
-use xqg_train::composed::decoding::Pairs;
+use xqg_train::composed::decoding::{Pairs, Share};
 use xqg_train::composed::t5::T5;
 use xqg_train::gradients::Gradients;
 use xqg_train::optimiser::{AdamW, Optimiser};
@@ -88,6 +88,37 @@ fn loss_and_every_gradient_follow_pytorch() {
             assert!(largest > 0.0, "{family} {} has a gradient", parameter.name);
             let off = farthest(gradient.kept(), &expected) / largest;
             assert!(off < 1e-4, "{family} {}: {off}", parameter.name);
+        }
+    }
+}
+
+#[test]
+fn label_smoothing_follows_pytorch_and_parts_add_up() {
+    for family in FAMILIES {
+        let golden = open(family);
+        let number = |key: &str| golden.about["smoothed"][key].as_f64().unwrap();
+        let share = |texts: std::ops::Range<usize>, gradients: &mut Gradients| {
+            let pairs = Pairs {
+                inputs: golden.pairs.inputs[texts.clone()].to_vec(),
+                targets: golden.pairs.targets[texts].to_vec(),
+            };
+            let tokens = golden.pairs.targets.iter().map(Vec::len).sum();
+            let share = Share { tokens, smoothing: number("share"), dropout: None };
+            golden.t5.learn_part(&pairs, share, gradients).unwrap()
+        };
+        let mut gradients = Gradients::zeros(&golden.t5.parameters);
+        let whole = share(0..4, &mut gradients);
+        assert!((whole.smoothed - number("loss")).abs() < 1e-6, "{family}: {whole:?}");
+        let plain = golden.about["losses"][0].as_f64().unwrap();
+        assert!((whole.plain / whole.tokens as f64 - plain).abs() < 1e-6);
+        let norm = gradients.norm();
+        assert!((norm / number("norm") - 1.0).abs() < 1e-5, "{family}: {norm}");
+        let mut parts = Gradients::zeros(&golden.t5.parameters);
+        let losses = [share(0..1, &mut parts), share(1..4, &mut parts)];
+        let sum = losses[0].smoothed + losses[1].smoothed;
+        assert!((sum - whole.smoothed).abs() < 1e-6);
+        for (a, b) in parts.0.iter().zip(&gradients.0) {
+            assert!(farthest(a.kept(), b.kept()) < 1e-5, "{family}");
         }
     }
 }

@@ -141,3 +141,65 @@ fn bad_settings_and_rows_are_refused_and_another_run_is_not_overwritten() {
     assert!(done.code == Some(1) && done.err.contains("another run"), "{}", done.err);
     space.works(&format!("{LINE} --force"));
 }
+
+/// The settings of [`space`] for the tiny mT5 in place of a decoder over an encoder.
+fn configure_t5(space: &Space, more: &str) {
+    configure(space, more);
+    let settings = String::from_utf8(space.read("generator.toml")).unwrap();
+    space.write("generator.toml", settings.replace("encoder = \"xlmr\"", "model = \"mt5\""));
+}
+
+#[test]
+fn a_t5_learns_is_killed_and_writes_questions() {
+    let run = "[batch]\nquestions = 8\nat_once = 3\n[optimiser]\nlearning_rate = 3e-3\n\
+        [run]\nsteps = 20\nsave_every = 5\nvalidate_every = 10\n";
+    let begin = || {
+        let space = space("");
+        support::copy_model("generator-mt5", &space.path("mt5"));
+        configure_t5(&space, run);
+        space
+    };
+    let (whole, killed) = (begin(), begin());
+    whole.works(LINE);
+    kill_after(&killed, 10);
+    killed.works(LINE);
+    for file in ["last/model.safetensors", "best/model.safetensors"] {
+        let path = format!("RUN/{file}");
+        assert!(whole.read(&path) == killed.read(&path), "{file} bit for bit");
+    }
+    assert_eq!(log(&whole), log(&killed));
+    let losses: Vec<f64> = log(&whole).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    assert!(losses[19] < losses[0] * 0.8, "it learns: {losses:?}");
+    let card = String::from_utf8(whole.read("RUN/best/README.md")).unwrap();
+    assert!(card.contains("| pairs |") && card.contains("base_model: mt5"), "{card}");
+    let line = "xqg generate --corpus corpus.jsonl --langs en,fi -n 2 --max-tokens 9";
+    let write = |model: &str| {
+        whole.works(&format!("{line} --model {model} --out q.jsonl --force"));
+        whole.read("q.jsonl")
+    };
+    assert!(write("RUN/best") != write("mt5"), "and writes with what it learned");
+}
+
+#[test]
+fn a_t5_is_trained_alone_and_with_its_whole_softmax() {
+    let space = space("");
+    support::copy_model("generator-mt5", &space.path("mt5"));
+    let refused = |words: [&str; 2]| {
+        let done = space.run(LINE);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        words.iter().for_each(|w| assert!(done.err.contains(w), "{w}: {}", done.err));
+    };
+    configure_t5(&space, "[loss]\noutput = \"shortlist\"\n");
+    refused(["loss.output", "full, for a T5"]);
+    let settings = String::from_utf8(space.read("generator.toml")).unwrap();
+    space.write("generator.toml", format!("encoder = \"xlmr\"\n{settings}"));
+    refused(["either `encoder`", "both"]);
+    space.write("generator.toml", settings.replace("model = \"mt5\"\n", ""));
+    refused(["either `encoder`", "neither"]);
+    configure_t5(&space, "");
+    let done = space.run(&format!("{LINE} --device cpu-compose"));
+    assert!(done.code == Some(2) && done.err.contains("--device"), "{}", done.err);
+    let settings = String::from_utf8(space.read("generator.toml")).unwrap();
+    space.write("generator.toml", settings.replace("\"mt5\"", "\"xlmr\""));
+    refused(["xlmr/config.json", "model_type"]);
+}

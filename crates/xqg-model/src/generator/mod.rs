@@ -31,6 +31,7 @@ use xqg_kernel::isa::Isa;
 
 use self::shared::Shared;
 use self::t5::T5;
+pub use self::t5::prompt;
 use crate::config::read_json;
 use crate::encoder::{Encoded, Encoder};
 use crate::error::ModelError;

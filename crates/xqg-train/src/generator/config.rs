@@ -15,8 +15,12 @@ use crate::optimiser::Decay;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratorConfig {
-    /// The retriever whose frozen encoder the generator stands on.
+    /// The retriever whose frozen encoder the generator stands on; empty where `model` is named.
+    #[serde(default)]
     pub encoder: PathBuf,
+    /// A T5 or mT5 that is trained as a whole, in place of a decoder over an encoder.
+    #[serde(default)]
+    pub model: Option<PathBuf>,
     /// Where the run lies: state, log, and the best and last models.
     pub out: PathBuf,
     /// The languages that it learns to write.
@@ -109,11 +113,14 @@ pub struct SourcesConfig {
     pub precision: String,
     /// Licence of the data, for the model card.
     pub licence: Option<String>,
+    /// The most tokens that a T5 reads of a source, the words of its prompt counted.
+    pub prompt_tokens: usize,
 }
 
 impl Default for SourcesConfig {
     fn default() -> Self {
-        Self { held_out: 0.01, states: None, precision: "f32".into(), licence: None }
+        let (precision, prompt_tokens) = ("f32".into(), 192);
+        Self { held_out: 0.01, states: None, precision, licence: None, prompt_tokens }
     }
 }
 
@@ -157,11 +164,13 @@ impl Default for DecoderConfig {
 pub struct GeneratorBatch {
     /// Questions of a step.
     pub questions: usize,
+    /// Questions that go through a T5 at a time: memory for speed.
+    pub at_once: usize,
 }
 
 impl Default for GeneratorBatch {
     fn default() -> Self {
-        Self { questions: 128 }
+        Self { questions: 128, at_once: 8 }
     }
 }
 
@@ -240,11 +249,28 @@ impl GeneratorConfig {
         Ok(config)
     }
 
+    /// What is trained: a decoder over an encoder, or a T5, whose softmax is over all its tokens.
+    fn check_base(&self) -> Result<(), TrainError> {
+        let refuse = |name, expected, found: &str| {
+            Err(TrainError::Setting { name, expected, found: found.to_owned() })
+        };
+        let expected = "either `encoder`, to stand on, or `model`, a T5 to train";
+        match (self.encoder.as_os_str().is_empty(), &self.model) {
+            (true, None) => refuse("encoder", expected, "neither"),
+            (false, Some(_)) => refuse("encoder", expected, "both"),
+            (_, Some(_)) if self.loss.output == Output::Shortlist => {
+                refuse("loss.output", "full, for a T5", "shortlist")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks numbers that no run can have.
     ///
     /// # Errors
     /// Names the first of them.
     pub fn check(&self) -> Result<(), TrainError> {
+        self.check_base()?;
         let (decoder, run) = (&self.decoder, &self.run);
         at_least_one("langs", self.langs.len())?;
         at_least_one("tasks", self.tasks.len())?;
@@ -252,6 +278,8 @@ impl GeneratorConfig {
         at_least_one("decoder.heads", decoder.heads)?;
         at_least_one("decoder.positions", decoder.positions.saturating_sub(2))?;
         at_least_one("batch.questions", self.batch.questions)?;
+        at_least_one("batch.at_once", self.batch.at_once)?;
+        at_least_one("data.prompt_tokens", self.data.prompt_tokens.saturating_sub(1))?;
         at_least_one("run.steps", run.steps as usize)?;
         at_least_one("run.validate_every", run.validate_every as usize)?;
         at_least_one("run.save_every", run.save_every as usize)?;

@@ -14,6 +14,7 @@ use super::config::{GeneratorConfig, Output};
 use super::folder::{self, About};
 use super::memories::Memories;
 use super::rows::{Row, Task};
+use super::run::{self, Course, HeldOut, Learner, card};
 use super::sampler::Sampler;
 use super::vocabulary::{EOS, Ids, Vocabulary};
 use crate::decoder::{Batch, Decoder, Initial, Lists, Memory, Shape, Target, TextLoss, Workspace};
@@ -101,7 +102,7 @@ const HELD_OUT: usize = 1;
 /// A run that is ready for its next step.
 #[derive(Debug)]
 pub struct GeneratorTrainer {
-    config: GeneratorConfig,
+    course: Course,
     contract: xqg_data::contract::EncoderContract,
     vocabulary: Vocabulary,
     tasks: Vec<Ready>,
@@ -110,9 +111,6 @@ pub struct GeneratorTrainer {
     optimiser: Optimiser,
     gradients: Gradients,
     workspace: Workspace,
-    schedule: Schedule,
-    progress: Progress,
-    log: Log,
     too_long: usize,
     _lock: Lock,
 }
@@ -160,96 +158,36 @@ impl GeneratorTrainer {
             optimiser,
             gradients,
             workspace: Workspace::default(),
-            schedule: schedule(&config),
-            progress,
-            log,
             too_long,
-            config,
+            course: Course { schedule: schedule(&config), progress, log, config },
             _lock: lock,
         })
     }
 
     /// Where the run lies.
     pub fn out(&self) -> &Path {
-        &self.config.out
+        &self.course.config.out
     }
 
     /// Steps until the run is done; returns how far it came.
     ///
     /// # Errors
     /// When a loss is no number, or the disk refuses; the last saved state is good.
-    pub fn run(mut self, tell: &mut dyn FnMut(&Event)) -> Result<Progress, TrainError> {
-        tell(&self.begun());
-        let mut stopped = self.waited_enough();
-        while self.progress.step < self.schedule.steps && !stopped {
-            let step = self.step()?;
-            self.log.step(&step)?;
-            tell(&Event::Stepped(step));
-            let last = self.progress.step == self.schedule.steps;
-            if last || self.progress.step.is_multiple_of(self.config.run.validate_every) {
-                self.validate(tell)?;
-                stopped = self.waited_enough();
-            }
-            if last || stopped || self.progress.step.is_multiple_of(self.config.run.save_every) {
-                self.save()?;
-                tell(&Event::Saved { step: self.progress.step });
-            }
-        }
-        if stopped {
-            tell(&Event::Stopped { step: self.progress.step });
-        }
-        self.write("last")?;
-        self.log.plot(&[MEASURE])?;
-        Ok(self.progress)
-    }
-
-    fn begun(&self) -> Event {
-        let counts = |t: &Ready| (t.name.clone(), t.rows[TRAIN].len(), t.rows[HELD_OUT].len());
-        Event::Begun {
-            tasks: self.tasks.iter().map(counts).collect(),
-            truncated: self.tasks.iter().map(|t| t.memories.truncated).sum(),
-            too_long: self.too_long,
-            vocabulary: self.vocabulary.size(),
-            parameters: self.decoder.parameters.count(),
-            done: self.progress.step,
-            steps: self.schedule.steps,
-        }
-    }
-
-    fn step(&mut self) -> Result<Step, TrainError> {
-        let (begun, number) = (Instant::now(), self.progress.step);
-        let batch = self.batch(number);
-        let smoothing = self.config.loss.label_smoothing;
-        self.gradients.clear();
-        let loss = self.decoder.learn(
-            &batch,
-            (&self.lists, smoothing),
-            &mut self.gradients,
-            &mut self.workspace,
-        );
-        let norm = self.gradients.norm();
-        if !loss.smoothed.is_finite() || !norm.is_finite() {
-            return Err(self.broken(number, loss.smoothed));
-        }
-        let rate = self.schedule.rate(number);
-        let parameters = &mut self.decoder.parameters;
-        self.optimiser.step_of_norm(parameters, &self.gradients, (norm, rate));
-        self.progress.step += 1;
-        let examples_per_second = batch.targets.len() as f64 / begun.elapsed().as_secs_f64();
-        let (step, loss) = (self.progress.step, loss.smoothed);
-        Ok(Step { step, loss, rate, norm, examples_per_second })
+    pub fn run(self, tell: &mut dyn FnMut(&Event)) -> Result<Progress, TrainError> {
+        run::run(self, tell)
     }
 
     /// What a step sees: each task's rows, then their sources' states.
     fn batch(&mut self, step: u64) -> Batch {
-        let key = Key::new(self.config.run.seed).part(2).part(step);
-        let share = self.config.decoder.source_dropout;
+        let key = Key::new(self.course.config.run.seed).part(2).part(step);
+        let share = self.course.config.decoder.source_dropout;
         let mut batch = Batch::default();
         for (number, task) in self.tasks.iter_mut().enumerate() {
             let rows = task.sampler.step(step);
             let key = key.part(number as u64);
             let drop = (share > 0.0).then_some((key.part(u64::MAX), share));
-            task.add(TRAIN, &rows, (&self.vocabulary, &self.config), (key, drop), &mut batch);
+            let about = (&self.vocabulary, &self.course.config);
+            task.add(TRAIN, &rows, about, (key, drop), &mut batch);
         }
         batch
     }
@@ -263,41 +201,14 @@ impl GeneratorTrainer {
         TrainError::NotFinite { step: step + 1, loss, queries: texts.join(", ") }
     }
 
-    fn validate(&mut self, tell: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
-        let (mut total, mut weights, mut tasks) = (0.0, 0.0, Vec::new());
-        for number in 0..self.tasks.len() {
-            if let Some(loss) = self.held_out_loss(number) {
-                let task = &self.tasks[number];
-                total += loss * task.judged;
-                weights += task.judged;
-                tasks.push((task.name.clone(), loss));
-            }
-        }
-        if weights == 0.0 {
-            return Ok(());
-        }
-        let (step, value) = (self.progress.step, total / weights);
-        for (name, loss) in &tasks {
-            self.log.validation(step, &format!("held-out loss of {name}"), *loss)?;
-        }
-        self.log.validation(step, MEASURE, value)?;
-        let best = self.progress.best.is_none_or(|(before, _)| value < before);
-        if best {
-            self.progress.best = Some((value, step));
-            self.write("best")?;
-        }
-        tell(&Event::Validated { step, value, tasks, best });
-        Ok(())
-    }
-
     /// The mean loss over tokens of a task's first held-out questions; `None` where there are none.
     fn held_out_loss(&mut self, number: usize) -> Option<f64> {
         let task = &self.tasks[number];
-        let count = task.rows[HELD_OUT].len().min(self.config.run.validate_on);
+        let count = task.rows[HELD_OUT].len().min(self.course.config.run.validate_on);
         let (mut total, mut tokens) = (0.0, 0);
         for start in (0..count).step_by(AT_ONCE) {
             let rows: Vec<usize> = (start..count.min(start + AT_ONCE)).collect();
-            let (mut batch, about) = (Batch::default(), (&self.vocabulary, &self.config));
+            let (mut batch, about) = (Batch::default(), (&self.vocabulary, &self.course.config));
             task.add(HELD_OUT, &rows, about, (Key::new(0), None), &mut batch);
             let settings = (&self.lists, 0.0);
             let loss: TextLoss = self.decoder.loss(&batch, settings, &mut self.workspace);
@@ -306,61 +217,87 @@ impl GeneratorTrainer {
         }
         (tokens > 0).then(|| total / tokens as f64)
     }
+}
 
-    /// Whether the best validation lies as far back as the settings wait.
-    fn waited_enough(&self) -> bool {
-        let (run, step) = (&self.config.run, self.progress.step);
-        let waited = |(_, best): (f64, u64)| step - best >= run.patience * run.validate_every;
-        run.patience > 0 && self.progress.best.is_some_and(waited)
+impl Learner for GeneratorTrainer {
+    fn course(&mut self) -> &mut Course {
+        &mut self.course
+    }
+
+    fn begun(&self) -> Event {
+        let counts = |t: &Ready| (t.name.clone(), t.rows[TRAIN].len(), t.rows[HELD_OUT].len());
+        Event::Begun {
+            tasks: self.tasks.iter().map(counts).collect(),
+            truncated: self.tasks.iter().map(|t| t.memories.truncated).sum(),
+            too_long: self.too_long,
+            vocabulary: self.vocabulary.size(),
+            parameters: self.decoder.parameters.count(),
+            done: self.course.progress.step,
+            steps: self.course.schedule.steps,
+        }
+    }
+
+    fn step(&mut self, number: u64) -> Result<Step, TrainError> {
+        let begun = Instant::now();
+        let batch = self.batch(number);
+        let smoothing = self.course.config.loss.label_smoothing;
+        self.gradients.clear();
+        let loss = self.decoder.learn(
+            &batch,
+            (&self.lists, smoothing),
+            &mut self.gradients,
+            &mut self.workspace,
+        );
+        let norm = self.gradients.norm();
+        if !loss.smoothed.is_finite() || !norm.is_finite() {
+            return Err(self.broken(number, loss.smoothed));
+        }
+        let rate = self.course.schedule.rate(number);
+        let parameters = &mut self.decoder.parameters;
+        self.optimiser.step_of_norm(parameters, &self.gradients, (norm, rate));
+        let examples_per_second = batch.targets.len() as f64 / begun.elapsed().as_secs_f64();
+        let (step, loss) = (number + 1, loss.smoothed);
+        Ok(Step { step, loss, rate, norm, examples_per_second })
+    }
+
+    fn held_out(&mut self) -> Result<Vec<HeldOut>, TrainError> {
+        let mut found = Vec::new();
+        for number in 0..self.tasks.len() {
+            if let Some(loss) = self.held_out_loss(number) {
+                let Ready { name, judged, .. } = &self.tasks[number];
+                found.push(HeldOut { name: name.clone(), loss, judged: *judged });
+            }
+        }
+        Ok(found)
     }
 
     fn save(&self) -> Result<(), TrainError> {
+        let Course { config, progress, .. } = &self.course;
         let rows = self.tasks.iter().map(|t| t.rows[TRAIN].len()).sum();
         let networks = [(&self.decoder.parameters, &self.optimiser)];
-        state::save_run(&self.config.out, (&same(&self.config), rows), &networks, &self.progress)
+        state::save_run(&config.out, (&same(config), rows), &networks, progress)
     }
 
     /// Writes the model twice: in f32, and in 8 bits beside it.
     fn write(&self, name: &str) -> Result<(), TrainError> {
         let card = self.card();
-        let about = About {
-            config: &self.config,
-            vocabulary: &self.vocabulary,
-            contract: &self.contract,
-            card: &card,
-        };
-        let out = &self.config.out;
-        folder::write(&out.join(name), &self.decoder, about, false)?;
-        folder::write(&out.join(format!("{name}-int8")), &self.decoder, about, true)
+        let config = &self.course.config;
+        let about =
+            About { config, vocabulary: &self.vocabulary, contract: &self.contract, card: &card };
+        folder::write(&config.out.join(name), &self.decoder, about, false)?;
+        folder::write(&config.out.join(format!("{name}-int8")), &self.decoder, about, true)
     }
+}
 
+impl GeneratorTrainer {
     fn card(&self) -> String {
         let base = &self.contract.model;
-        let best = match self.progress.best {
-            Some((value, step)) => format!("Held-out loss {value:.4} a token after step {step}"),
-            None => "Nothing was held out, so nothing was measured".to_owned(),
-        };
-        let row = |t: &Ready| {
-            let (learned, held) = (t.rows[TRAIN].len(), t.rows[HELD_OUT].len());
-            format!("| {} | {learned} | {held} |\n", t.name)
-        };
-        let tasks: String = self.tasks.iter().map(row).collect();
-        let langs: Vec<&str> = self.config.langs.iter().map(|lang| lang.code()).collect();
-        let licence = self.config.data.licence.as_deref().unwrap_or("not stated");
-        let config = GeneratorConfig { out: PathBuf::new(), ..self.config.clone() };
-        let settings = toml::to_string(&config).expect("a configuration is TOML");
-        format!(
-            "---\nbase_model: {base}\npipeline_tag: text-generation\n---\n\
-             # Questions in {} for passages, over {base}\n\n\
-             A decoder over the token states of `{base}`, which stays as it is; trained with \
-             `xqg train generator`, {} steps, and used with `xqg generate`.\n\n\
-             - {best}. Sources and questions are held out by a hash of their text.\n\
-             - Licence of the training data: {licence}. The base model's licence holds too.\n\n\
-             | task | questions learned from | held out |\n|---|---|---|\n{tasks}\n\
-             Settings:\n\n```toml\n{settings}```\n",
-            langs.join(", "),
-            self.progress.step,
-        )
+        let count = |t: &Ready| (t.name.clone(), t.rows[TRAIN].len(), t.rows[HELD_OUT].len());
+        let tasks: Vec<_> = self.tasks.iter().map(count).collect();
+        let how = format!(
+            "over {base}\n\nA decoder over the token states of `{base}`, which stays as it is"
+        );
+        card(&self.course, base, &how, &tasks)
     }
 }
 
@@ -501,7 +438,7 @@ fn lists(config: &GeneratorConfig, vocabulary: &Vocabulary) -> Lists {
     Lists { lists, eos: EOS }
 }
 
-fn rate(name: &'static str, share: f32) -> Result<Rate, TrainError> {
+pub(super) fn rate(name: &'static str, share: f32) -> Result<Rate, TrainError> {
     Rate::new(share).ok_or_else(|| TrainError::Setting {
         name,
         expected: "0 or more and below 1",
@@ -509,20 +446,20 @@ fn rate(name: &'static str, share: f32) -> Result<Rate, TrainError> {
     })
 }
 
-fn adam(config: &GeneratorConfig) -> AdamW {
+pub(super) fn adam(config: &GeneratorConfig) -> AdamW {
     let o = &config.optimiser;
     let [beta1, beta2] = o.betas;
     AdamW { beta1, beta2, eps: o.eps, decay: o.weight_decay, clip: o.clip }
 }
 
-fn schedule(config: &GeneratorConfig) -> Schedule {
+pub(super) fn schedule(config: &GeneratorConfig) -> Schedule {
     let (steps, o) = (config.run.steps, &config.optimiser);
     let warmup = (o.warmup * steps as f64).round() as u64;
     Schedule { peak: o.learning_rate, warmup, steps, decay: o.decay }
 }
 
 /// The settings that make a run the same one, wherever it lies.
-fn same(config: &GeneratorConfig) -> GeneratorConfig {
+pub(super) fn same(config: &GeneratorConfig) -> GeneratorConfig {
     let data = super::config::SourcesConfig { states: None, ..config.data.clone() };
     GeneratorConfig { out: PathBuf::new(), data, ..config.clone() }
 }

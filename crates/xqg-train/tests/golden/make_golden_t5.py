@@ -16,6 +16,7 @@ from make_golden import ADAM, CLIP, DECAY, STEPS
 SIZES = dict(d_model=24, d_kv=8, d_ff=40, num_layers=2, num_heads=3, vocab_size=50, dropout_rate=0.0,
              relative_attention_num_buckets=8, relative_attention_max_distance=12, decoder_start_token_id=0,
              initializer_factor=1.0)
+SMOOTHING = 0.2
 FAMILIES = {
     "t5": (21, lambda: T5ForConditionalGeneration(T5Config(**SIZES, feed_forward_proj="relu"))),
     "mt5": (22, lambda: MT5ForConditionalGeneration(MT5Config(**SIZES, num_decoder_layers=3,
@@ -56,6 +57,11 @@ def make(folder, seed, build):
         logits = model(input_ids=ids, attention_mask=mask, labels=labels).logits.log_softmax(-1)
         logs = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0] * (labels >= 0)
         likelihoods = (logs.sum(1) / (labels >= 0).sum(1)).tolist()
+    scores = model(input_ids=ids, attention_mask=mask, labels=labels).logits
+    even = torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels.flatten(), label_smoothing=SMOOTHING)
+    even.backward()
+    smoothed = dict(share=SMOOTHING, loss=even.item(), norm=torch.nn.utils.get_total_norm(
+        [p.grad for p in model.parameters()]).item())
     optimiser = torch.optim.AdamW(groups(model), **ADAM)
     for step in range(STEPS):
         optimiser.zero_grad()
@@ -68,7 +74,7 @@ def make(folder, seed, build):
         losses.append(loss.item())
     tensors |= {f"after.{n}": p for n, p in model.named_parameters()}
     save_file({n: t.detach().clone().contiguous() for n, t in tensors.items()}, folder / "golden.safetensors")
-    about = dict(inputs=inputs, targets=targets, losses=losses, likelihoods=likelihoods, rate=ADAM["lr"],
+    about = dict(inputs=inputs, targets=targets, losses=losses, likelihoods=likelihoods, smoothed=smoothed, rate=ADAM["lr"],
                  decay=DECAY, clip=CLIP)
     (folder / "golden.json").write_text(json.dumps(about) + "\n")
 

@@ -10,7 +10,7 @@ use xqg_train::composed::device::{Place, Precision};
 pub enum TrainVerb {
     /// Train an encoder of queries and passages (BERT or XLM-RoBERTa) on training rows
     Retriever(TrainRetrieverArgs),
-    /// Train a generator of questions over a frozen retriever
+    /// Train a generator of questions: a decoder over a frozen retriever, or a T5
     Generator(TrainGeneratorArgs),
 }
 
@@ -59,6 +59,7 @@ fn precision(name: &str) -> Result<Precision, String> {
 encoder = \"models/multilingual-e5-small\"\n  out = \"runs/generator\"\n  langs = [\"fi\", \"te\"]\n  \
 [[tasks]]\n  name = \"pairs\"\n  files = [\"pairs.jsonl\"]\n  corpus = \"corpus.jsonl\"\n  \
 side = \"passage\"\n  [run]\n  steps = 5000\n\n\
+With model = \"google/mt5-small\" in place of encoder, a T5 or mT5 is trained as a whole.\n\n\
 Rows are JSON lines with docid (a passage of the corpus) or source (any text), lang and text (the \
 question). The folder `out` holds best/ and last/ (models that `xqg generate` opens), the same in 8 bits, \
 log.jsonl, log.svg and state/. A killed run goes on where it was saved last when the same command is \
@@ -73,6 +74,10 @@ pub struct TrainGeneratorArgs {
     /// Another folder for the run than the file's
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Where a T5 computes: cpu, or the NVIDIA GPU that cuda or cuda:NUMBER names; a decoder over an
+    /// encoder is trained on the processor
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: Place,
     /// Throw away the state of an earlier run in that folder
     #[arg(long)]
     pub force: bool,

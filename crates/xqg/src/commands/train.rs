@@ -1,14 +1,17 @@
 //! `xqg train`: reads the configuration, runs the trainer and tells how it goes.
 
-use anyhow::Result;
-use xqg_train::composed::device::Compute;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use xqg_train::composed::device::{Compute, Place, Precision};
 use xqg_train::config::TrainConfig;
 use xqg_train::generator::config::GeneratorConfig;
+use xqg_train::generator::t5::T5Trainer;
 use xqg_train::generator::trainer::{self as generator_trainer, GeneratorTrainer};
 use xqg_train::trainer::{Event, Trainer};
 
 use super::model::fetch;
-use crate::args::{TrainGeneratorArgs, TrainRetrieverArgs};
+use crate::args::{TrainGeneratorArgs, TrainRetrieverArgs, Usage};
 use crate::judging::Judge;
 use crate::output;
 use crate::progress::Display;
@@ -75,15 +78,28 @@ impl Teller {
 /// Trains a generator and prints the folder of its best model.
 pub fn generator(args: &TrainGeneratorArgs) -> Result<()> {
     let mut config = GeneratorConfig::read(&args.config)?;
-    let named = config.encoder.to_string_lossy().into_owned();
-    config.encoder = fetch(args.encoder.as_ref().unwrap_or(&named))?;
+    if let Some(encoder) = &args.encoder {
+        config.encoder = PathBuf::from(encoder);
+    }
     if let Some(out) = &args.out {
         config.out.clone_from(out);
     }
+    config.check()?;
+    if config.model.is_none() && args.device != Place::Cpu {
+        bail!(Usage("--device: expected cpu for a decoder over an encoder, found another".into()));
+    }
     let mut teller = GeneratorTeller { display: Display::new(), steps: 0 };
-    let trainer = GeneratorTrainer::open(config, args.force, &mut |event| teller.tell(event))?;
-    let out = trainer.out().to_path_buf();
-    let progress = trainer.run(&mut |event| teller.tell(event))?;
+    let tell = &mut |event: &generator_trainer::Event| teller.tell(event);
+    let (out, progress) = if let Some(named) = config.model.clone() {
+        let compute = Compute { place: args.device, precision: Some(Precision::F32) };
+        let base = fetch(&named.to_string_lossy())?;
+        let trainer = T5Trainer::open(config, &base, compute, args.force)?;
+        (trainer.out().to_path_buf(), trainer.run(tell)?)
+    } else {
+        config.encoder = fetch(&config.encoder.to_string_lossy())?;
+        let trainer = GeneratorTrainer::open(config, args.force, tell)?;
+        (trainer.out().to_path_buf(), trainer.run(tell)?)
+    };
     teller.display.finish();
     output::line(out.join(if progress.best.is_some() { "best" } else { "last" }).display())
 }

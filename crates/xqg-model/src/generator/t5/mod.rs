@@ -103,7 +103,7 @@ impl T5 {
 }
 
 /// The words before the passage (Zhuang et al. 2023, section 4): the language by its English name.
-fn prompt(lang: Lang) -> String {
+pub fn prompt(lang: Lang) -> String {
     format!("Generate a {} question for this passage: ", lang.name())
 }
 
