@@ -121,7 +121,9 @@ fn cuda(number: usize) -> Result<Device, TrainError> {
     if let Some(name) = libraries::missing() {
         return Err(refuse(format!("no {name} where libraries are looked for")));
     }
-    Device::new_cuda(number).map_err(|error| refuse(error.to_string()))
+    let first_line =
+        |error: candle_core::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    Device::new_cuda(number).map_err(|error| refuse(first_line(error)))
 }
 
 impl Opened {
