@@ -221,6 +221,7 @@ def graph_engines(args, queries):
     python = [sys.executable, HERE / "worker.py"]
     tail = [args.data, queries.path, args.threads, args.work]
     rows = {"FAISS IndexHNSWFlat": python + ["hnsw"] + tail, "usearch HNSW": python + ["usearch-hnsw"] + tail}
+    rows = {name: line for name, line in rows.items() if line[2] in os.environ.get("GRAPH_PEERS", "hnsw usearch-hnsw").split()}
     rows["xqg approximate"] = [args.worker, args.index, queries.path, args.threads, "graph"]
     engines = [Engine(name, command) for name, command in rows.items()]
     engines[-1].built = float((Path(args.work) / "xqg-graph.seconds").read_text())

@@ -10,7 +10,7 @@
 #   STEP       data, real (2 threads), single (1 thread), white, links (builds the graphs), graphs
 #              (searches them); without any, all of them
 #   ROWS (1000000) and ROUNDS (7) are read from the environment, and for the graphs of all engines
-#   LINKS (32, HNSW's M) and BUILD_EFFORT (200, its efConstruction); RUN may name a command that goes
+#   LINKS (32, HNSW's M) and BUILD_EFFORT (200, its efConstruction), GRAPH_PEERS (hnsw usearch-hnsw); RUN may name a command that goes
 #   before each measuring step.
 set -euo pipefail
 [ "$#" -ge 3 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -53,7 +53,7 @@ compare() {
 # Each engine's graph, built alone; what is there already is left.
 build_graphs() {
     local engine tail=("$work/real-like.npy" "$work/real-like-queries.npy" 2 "$work")
-    for engine in hnsw usearch-hnsw; do
+    for engine in ${GRAPH_PEERS:-hnsw usearch-hnsw}; do
         ${RUN:-} "$python" "$here/worker.py" "$engine" "${tail[@]}" < /dev/null
     done
     local graph=$work/real-like.index/graph begun=$EPOCHREALTIME

@@ -4,6 +4,11 @@
 //! of the 8-bit layers. A softmax of the scores gives whole weights, whose exact sum is divided by at
 //! the end. AVX-512 only; [`fits`] tells whether a head may take this path.
 
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(unused, reason = "other architectures have no such kernels")
+)]
+
 use crate::isa::{Isa, Set};
 use crate::product::fits as inside;
 

@@ -19,7 +19,7 @@ def piece(i):
 
 rows = np.float32([piece(i) for i in range(PIECES)]).T
 for row in rows:
-    print("    [", ", ".join(f"{v:.9g}" for v in row), "],")
+    print("    [", ", ".join(str(v) for v in row), "],")
 u = np.linspace(0, 1, 1001)
 x = [(i + u) * END / PIECES for i in range(PIECES)]
 worst = max(np.abs((np.polyval(rows[:, i].astype(float), u) - above(v)) * v).max() for i, v in enumerate(x))
