@@ -12,41 +12,16 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from turns import Engine, spread  # noqa: E402  (after the path is set)
+
 HERE = Path(__file__).parent
 REFERENCES = ("ort", "ort-int8")
-
-
-class Engine:
-    """A process that encodes its texts when asked."""
-
-    def __init__(self, name, command):
-        self.name = name
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.answer()
-
-    def answer(self):
-        """The next line that the process says."""
-        line = self.process.stdout.readline().strip()
-        if not line:
-            sys.exit(f"{self.name} ended early")
-        return line
-
-    def ask(self, line):
-        """Sends a line, returns the answer."""
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def close(self):
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def of_tokens(model, texts, wanted):
@@ -83,12 +58,6 @@ def engines(args, texts, threads, tokens):
     for precision in ("f32", "int8", "int8-fast", "f32@avx2", "int8@avx2", "int8-fast@avx2"):
         all_of[f"xqg {precision}"] = [args.worker, precision] + tail
     return [Engine(name, command) for name, command in all_of.items()]
-
-
-def spread(above, below):
-    """Ratio of two engines' rounds: median, least, greatest."""
-    ratios = [a / b for a, b in zip(above, below)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
 
 
 def cosines(engine, reference, work):

@@ -24,6 +24,9 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from turns import spread  # noqa: E402  (after the path is set)
+
 HERE = Path(__file__).parent
 THREADS = "2"
 FILES = {
@@ -136,12 +139,6 @@ def tokens_of(args, numbers):
     inner.enable_truncation(FILES[args.kind][2])
     texts = [t for i in numbers for t in texts_of(f"{args.work}/{args.kind}-{i}.jsonl")]
     return len(texts), sum(len(e.ids) for e in inner.encode_batch(texts))
-
-
-def spread(above, below):
-    """Ratio of two engines' rounds: median, least, greatest."""
-    ratios = [a / b for a, b in zip(above, below)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
 
 
 def table(args):

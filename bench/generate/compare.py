@@ -10,9 +10,11 @@ to our own mT5 in int8 (median of the rounds' ratios, with the least and greates
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from turns import Engine, spread  # noqa: E402  (after the path is set)
 
 HERE = Path(__file__).parent
 LANGUAGES = {"ar": "Arabic", "bn": "Bengali", "fi": "Finnish", "ja": "Japanese", "ko": "Korean", "ru": "Russian",
@@ -25,33 +27,6 @@ STEPS = {
     "int8": ("ct2-int8", "xqg mt5 int8", "xqg mt5 int8, shortlist", "xqg shared int8"),
 }
 REFERENCES = ("ct2-int8", "xqg mt5 int8")
-
-
-class Engine:
-    """A process that writes its questions when asked."""
-
-    def __init__(self, name, command):
-        self.name = name
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.answer()
-
-    def answer(self):
-        """The next line that the process says."""
-        line = self.process.stdout.readline().strip()
-        if not line:
-            sys.exit(f"{self.name} ended early")
-        return line
-
-    def ask(self):
-        """The seconds of one round."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        return float(self.answer())
-
-    def close(self):
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def texts(args):
@@ -86,12 +61,6 @@ def engines(args, corpus, prompts):
     return [Engine(name, commands[name]) for name in STEPS[args.step]]
 
 
-def spread(above, below):
-    """Ratio of two engines' rounds: median, least, greatest."""
-    ratios = [a / b for a, b in zip(above, below)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True)
@@ -107,7 +76,7 @@ def main():
     seconds = {engine.name: [] for engine in running}
     for _ in range(args.rounds):
         for engine in running:
-            seconds[engine.name].append(engine.ask())
+            seconds[engine.name].append(float(engine.ask("go")))
     print("| engine | questions/s | tokens/s | times CTranslate2 int8 (least, greatest) | times xqg mt5 int8 (least, greatest) |")
     print("|---|---|---|---|---|")
     for name, own in seconds.items():

@@ -2,7 +2,7 @@
 """Engines side by side over one collection: the same vectors, the same queries, taking turns.
 
 usage: compare.py --data DATA.npy --queries NAME=QUERIES.npy … --index INDEX --work DIR --worker PROGRAM
-                  [--threads 2] [--rounds 7] [--graphs] [--title TEXT]
+                  [--threads 2] [--rounds 7] [--graphs PEER …] [--title TEXT]
 
 PROGRAM is the example `search_worker` of xqg-index and INDEX holds DATA. Each engine is a process that
 stays loaded; every round asks each of them once, so that a noisy moment meets all. Prints tables:
@@ -11,18 +11,21 @@ one query at a time, batches of 256, and with --graphs approximate search at equ
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from turns import Engine, spread  # noqa: E402  (after the path is set)
+
 HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")
 K, ONES, BATCH, LARGE = 100, 10, 256, 1024
 REFERENCE = "FAISS IndexFlatIP"
 RECALL = 0.98
+GRAPH_PEERS = {"hnsw": "FAISS IndexHNSWFlat", "usearch-hnsw": "usearch HNSW"}
 DISTURBED, TRIES = 0.15, 8  # threads that others may use meanwhile; how often a disturbed measurement is repeated
 EFFORTS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
@@ -33,27 +36,12 @@ def machine_seconds():
     return (user + nice + system + irq + softirq + steal) / TICKS
 
 
-class Engine:
+class Searcher(Engine):
     """A process that searches when asked."""
 
     def __init__(self, name, command):
-        self.name = name
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([str(c) for c in command], stdin=pipe, stdout=pipe, text=True)
-        self.built = float(self.answer().split()[1])
-
-    def answer(self):
-        """The next line that the process says."""
-        line = self.process.stdout.readline().strip()
-        if not line:
-            sys.exit(f"{self.name} ended early")
-        return line
-
-    def ask(self, line):
-        """Sends a line, returns the answer."""
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self.answer()
+        super().__init__(name, command)
+        self.built = float(self.said.split()[1])
 
     def results(self, work, k=K):
         """Ids and scores of the last search, one row a query."""
@@ -83,11 +71,6 @@ class Engine:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         kb = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
         return int(kb["RssAnon"]) // 1024, int(kb["RssFile"]) // 1024
-
-    def close(self):
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait()
 
 
 class Queries:
@@ -125,8 +108,8 @@ def exact_engines(args, queries, threads):
     if threads > 1:
         rows["FAISS IndexFlatIP, a shard a thread"] = "flat-shards"
         rows["FAISS IndexFlatIP, batches filled up to 512"] = "flat-blas"
-    engines = [Engine(name, python + [kind] + tail) for name, kind in rows.items()]
-    return engines + [Engine("xqg exact", [args.worker, args.index, queries.path, threads])]
+    engines = [Searcher(name, python + [kind] + tail) for name, kind in rows.items()]
+    return engines + [Searcher("xqg exact", [args.worker, args.index, queries.path, threads])]
 
 
 def rounds(engines, verb, count, queries, args):
@@ -158,10 +141,9 @@ def table(engines, measured, args):
           " same top 100 / same but for last digits / other |")
     print("|---|---|---|---|---|---|")
     for e in engines:
-        ratios = [a / b for a, b in zip(seconds[REFERENCE], seconds[e.name])]
         median = statistics.median(seconds[e.name])
-        print(f"| {e.name} | {median * 1000:.2f} | {1 / median:.1f} | {statistics.median(ratios):.2f}"
-              f" ({min(ratios):.2f}, {max(ratios):.2f}) | {statistics.median(cores[e.name]):.1f} |"
+        print(f"| {e.name} | {median * 1000:.2f} | {1 / median:.1f} | {spread(seconds[REFERENCE], seconds[e.name])} |"
+              f" {statistics.median(cores[e.name]):.1f} |"
               f" {' / '.join(map(str, agree[e.name]))} |")
 
 
@@ -220,10 +202,9 @@ def graph_engines(args, queries):
     """The engines that search a graph; ours where the worker can."""
     python = [sys.executable, HERE / "worker.py"]
     tail = [args.data, queries.path, args.threads, args.work]
-    rows = {"FAISS IndexHNSWFlat": python + ["hnsw"] + tail, "usearch HNSW": python + ["usearch-hnsw"] + tail}
-    rows = {name: line for name, line in rows.items() if line[2] in os.environ.get("GRAPH_PEERS", "hnsw usearch-hnsw").split()}
+    rows = {GRAPH_PEERS[kind]: python + [kind] + tail for kind in args.graphs}
     rows["xqg approximate"] = [args.worker, args.index, queries.path, args.threads, "graph"]
-    engines = [Engine(name, command) for name, command in rows.items()]
+    engines = [Searcher(name, command) for name, command in rows.items()]
     engines[-1].built = float((Path(args.work) / "xqg-graph.seconds").read_text())
     return engines
 
@@ -248,9 +229,8 @@ def graphs(args, queries):
     for e in engines:
         cells = []
         for verb in ("one", "batch"):
-            ratios = [a / b for a, b in zip(seconds[verb, first], seconds[verb, e.name])]
-            cells += [f"{1 / statistics.median(seconds[verb, e.name]):.0f}",
-                      f"{statistics.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})"]
+            own = seconds[verb, e.name]
+            cells += [f"{1 / statistics.median(own):.0f}", spread(seconds[verb, first], own)]
         effort, reached = tuned[e.name]
         print(f"| {e.name} | {effort} | {reached:.3f} | {' | '.join(cells)} | {e.built:.0f} |"
               f" {e.memory()[0]}, {e.memory()[1]} |")
@@ -267,7 +247,7 @@ def main():
     parser.add_argument("--title", default="exact")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--graphs", action="store_true")
+    parser.add_argument("--graphs", nargs="+", choices=GRAPH_PEERS, default=[])
     args = parser.parse_args()
     queries = Queries([pair.split("=", 1) for pair in args.queries], args.work)
     if args.graphs:

@@ -10,12 +10,13 @@
 #   STEP       data, real (2 threads), single (1 thread), white, links (builds the graphs), graphs
 #              (searches them); without any, all of them
 #   ROWS (1000000) and ROUNDS (7) are read from the environment, and for the graphs of all engines
-#   LINKS (32, HNSW's M) and BUILD_EFFORT (200, its efConstruction), GRAPH_PEERS (hnsw usearch-hnsw); RUN may name a command that goes
-#   before each measuring step.
+#   LINKS (32, HNSW's M) and BUILD_EFFORT (200, its efConstruction), and their peers, GRAPH_PEERS
+#   (hnsw usearch-hnsw); RUN may name a command that goes before each measuring step.
 set -euo pipefail
-[ "$#" -ge 3 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -ge 3 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 model=$1 data=$2 work=$3; shift 3
 steps=${*:-data real single white links graphs} rows=${ROWS:-1000000} rounds=${ROUNDS:-7}
+peers=${GRAPH_PEERS:-hnsw usearch-hnsw}
 export LINKS=${LINKS:-32} BUILD_EFFORT=${BUILD_EFFORT:-200}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$work"
@@ -53,7 +54,7 @@ compare() {
 # Each engine's graph, built alone; what is there already is left.
 build_graphs() {
     local engine tail=("$work/real-like.npy" "$work/real-like-queries.npy" 2 "$work")
-    for engine in ${GRAPH_PEERS:-hnsw usearch-hnsw}; do
+    for engine in $peers; do
         ${RUN:-} "$python" "$here/worker.py" "$engine" "${tail[@]}" < /dev/null
     done
     local graph=$work/real-like.index/graph begun=$EPOCHREALTIME
@@ -73,7 +74,7 @@ for step in $steps; do
         single) compare real-like --queries "${real[@]}" --title "like real embeddings" --threads 1 ;;
         white) make_data white; compare white --queries white="$work/white-queries.npy" --title "white noise" ;;
         links) build_graphs ;;
-        graphs) compare real-like --queries "${real[@]}" --title "like real embeddings" --graphs ;;
+        graphs) compare real-like --queries "${real[@]}" --title "like real embeddings" --graphs $peers ;;
         *) echo "no such step: $step" >&2; exit 2 ;;
     esac
 done
