@@ -3,57 +3,16 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
 
-use std::path::{Path, PathBuf};
+mod support;
 
-use serde_json::Value;
-use xqg_kernel::dropout::{Key, Rate};
+use support::{FAMILIES, Golden, farthest, folder, open};
+use xqg_kernel::dropout::Rate;
 use xqg_model::checkpoint::Checkpoint;
-use xqg_model::config::Config;
-use xqg_model::recipe::Pooling;
-use xqg_train::cache::{Chunks, keyed};
+use xqg_train::cache::Chunks;
 use xqg_train::gradients::{Gradient, Gradients};
-use xqg_train::network::pass::{Keep, Text, Workspace};
-use xqg_train::network::{Dropout, Encoder, Head};
+use xqg_train::network::Dropout;
+use xqg_train::network::pass::{Keep, Workspace};
 use xqg_train::optimiser::{AdamW, Optimiser};
-
-const FAMILIES: [&str; 3] = ["bert", "bert-tanh", "xlmr"];
-
-struct Golden {
-    about: Value,
-    tensors: Checkpoint,
-    encoder: Encoder,
-    texts: Vec<Text>,
-}
-
-fn folder(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)
-}
-
-fn open(family: &str) -> Golden {
-    let folder = folder(family);
-    let about: Value =
-        serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
-    let pooling = if about["pooling"] == "cls" { Pooling::Cls } else { Pooling::Mean };
-    let head = Head { pooling, normalize: about["normalize"].as_bool().unwrap() };
-    let checkpoint = Checkpoint::open(&folder).unwrap();
-    let encoder = Encoder::load(&checkpoint, Config::read(&folder).unwrap(), head).unwrap();
-    let texts: Vec<Vec<u32>> = serde_json::from_value(about["texts"].clone()).unwrap();
-    let texts = texts.into_iter().map(|ids| Text { ids, key: Key::new(0) }).collect();
-    let tensors = Checkpoint::open_file(&folder.join("golden.safetensors")).unwrap();
-    Golden { about, tensors, encoder, texts }
-}
-
-impl Golden {
-    fn tensor(&self, name: &str) -> Vec<f32> {
-        let shape = self.tensors.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();
-        self.tensors.tensor(name, &shape).unwrap()
-    }
-}
-
-fn farthest(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
 
 #[test]
 fn states_and_embeddings_follow_transformers() {
@@ -177,8 +136,6 @@ fn ten_steps_of_adamw_follow_pytorch() {
 fn with_dropout(golden: &mut Golden) {
     let [hidden, attention] = [0.1, 0.2].map(|p| Rate::new(p).unwrap());
     golden.encoder.dropout = Some(Dropout { hidden, attention });
-    let ids: Vec<_> = golden.texts.iter().map(|t| t.ids.clone()).collect();
-    golden.texts = keyed(ids, Key::new(5).part(1));
 }
 
 /// The gradients by way of chunks of that many tokens.

@@ -4,53 +4,22 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
 
-use std::path::{Path, PathBuf};
+mod support;
 
-use serde_json::Value;
-use xqg_kernel::dropout::{Key, Rate};
-use xqg_model::checkpoint::Checkpoint;
-use xqg_model::config::Config;
-use xqg_model::recipe::Pooling;
+use support::{FAMILIES, Golden, farthest, open};
+use xqg_kernel::dropout::Rate;
 use xqg_train::batch::Batch;
-use xqg_train::cache::{Chunks, keyed};
+use xqg_train::cache::Chunks;
 use xqg_train::composed::device::{Compute, Opened, Place, Precision};
 use xqg_train::config::LossConfig;
 use xqg_train::engine::Tower;
 use xqg_train::loss::contrastive::Targets;
-use xqg_train::network::pass::{Keep, Text};
-use xqg_train::network::{Dropout, Encoder, Head};
+use xqg_train::network::Dropout;
+use xqg_train::network::pass::Keep;
 use xqg_train::optimiser::AdamW;
 use xqg_train::towers::Towers;
 
-const FAMILIES: [&str; 3] = ["bert", "bert-tanh", "xlmr"];
-
 const WHOLE: Chunks = Chunks { tokens: 10_000, keep: Keep::All };
-
-struct Golden {
-    about: Value,
-    tensors: Checkpoint,
-    encoder: Encoder,
-    texts: Vec<Text>,
-}
-
-/// The numbers of a network; on a machine without the sources `XQG_TEST_GOLDEN` says where they are.
-fn folder(family: &str) -> PathBuf {
-    let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    std::env::var_os("XQG_TEST_GOLDEN").map_or_else(here, PathBuf::from).join(family)
-}
-
-fn open(family: &str) -> Golden {
-    let folder = folder(family);
-    let about: Value =
-        serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
-    let pooling = if about["pooling"] == "cls" { Pooling::Cls } else { Pooling::Mean };
-    let head = Head { pooling, normalize: about["normalize"].as_bool().unwrap() };
-    let checkpoint = Checkpoint::open(&folder).unwrap();
-    let encoder = Encoder::load(&checkpoint, Config::read(&folder).unwrap(), head).unwrap();
-    let texts: Vec<Vec<u32>> = serde_json::from_value(about["texts"].clone()).unwrap();
-    let tensors = Checkpoint::open_file(&folder.join("golden.safetensors")).unwrap();
-    Golden { about, tensors, encoder, texts: keyed(texts, Key::new(5).part(1)) }
-}
 
 /// The device that is tested: the processor, or what the environment names.
 fn device(precision: Precision) -> Opened {
@@ -60,15 +29,6 @@ fn device(precision: Precision) -> Opened {
 }
 
 impl Golden {
-    fn tensor(&self, name: &str) -> Vec<f32> {
-        let shape = self.tensors.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();
-        self.tensors.tensor(name, &shape).unwrap()
-    }
-
-    fn number(&self, key: &str) -> f64 {
-        self.about[key].as_f64().unwrap()
-    }
-
     /// The texts as the batch that the golden losses are of: query i's positive is passage 2i.
     fn batch(&self) -> Batch {
         let count = self.number("queries") as usize;
@@ -118,11 +78,6 @@ impl Golden {
         towers.to_host().unwrap();
         (losses, towers)
     }
-}
-
-fn farthest(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// A key's bias cancels in the softmax: its gradient is rounding around zero.

@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
 
-use std::path::{Path, PathBuf};
+mod support;
 
 use serde_json::Value;
+use support::{about, farthest, folder, tensor, tensors};
 use xqg_kernel::dropout::{Key, Rate};
 use xqg_model::checkpoint::Checkpoint;
 use xqg_train::decoder::{Batch, Decoder, Lists, Memory, Shape, Target, TextLoss, Workspace};
@@ -17,10 +18,6 @@ struct Golden {
     decoder: Decoder,
     batch: Batch,
     lists: Lists,
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoder")
 }
 
 fn shape(about: &Value) -> Shape {
@@ -40,17 +37,11 @@ fn shape(about: &Value) -> Shape {
 }
 
 fn open() -> Golden {
-    let folder = folder();
-    let text = std::fs::read(folder.join("golden.json")).unwrap();
-    let about: Value = serde_json::from_slice(&text).unwrap();
-    let tensors = Checkpoint::open_file(&folder.join("golden.safetensors")).unwrap();
+    let folder = folder("decoder");
+    let (about, tensors) = (about(&folder), tensors(&folder));
     let weights = Checkpoint::open_file(&folder.join("model.safetensors")).unwrap();
     let decoder = Decoder::load(&weights, shape(&about["shape"])).unwrap();
-    let memory = |i: usize| {
-        let name = format!("memory.{i}");
-        let shape = tensors.shape(&name).unwrap().to_vec();
-        Memory { rows: tensors.tensor(&name, &shape).unwrap() }
-    };
+    let memory = |i: usize| Memory { rows: tensor(&tensors, &format!("memory.{i}")) };
     let memories = (0..3).map(memory).collect();
     let target = |(i, row): (usize, &Value)| Target {
         memory: row["memory"].as_u64().unwrap() as usize,
@@ -76,11 +67,6 @@ impl Golden {
         let loss = self.decoder.learn(batch, settings, &mut gradients, &mut workspace);
         (loss, gradients)
     }
-}
-
-fn farthest(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot set up its files should stop there
 
-use std::path::{Path, PathBuf};
+mod support;
 
 use candle_core::Device;
 use serde_json::Value;
+use support::{about, farthest, folder, tensor, tensors};
 use xqg_kernel::dropout::{Key, Rate};
 use xqg_model::checkpoint::Checkpoint;
 use xqg_model::t5_config::T5Config;
@@ -16,10 +17,6 @@ use xqg_train::optimiser::{AdamW, Optimiser};
 
 const FAMILIES: [&str; 2] = ["t5", "mt5"];
 
-fn folder(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)
-}
-
 struct Golden {
     about: Value,
     tensors: Checkpoint,
@@ -29,21 +26,18 @@ struct Golden {
 
 fn open(family: &str) -> Golden {
     let folder = folder(family);
-    let bytes = std::fs::read(folder.join("golden.json")).unwrap();
-    let about: Value = serde_json::from_slice(&bytes).unwrap();
+    let about = about(&folder);
     let texts = |key: &str| serde_json::from_value(about[key].clone()).unwrap();
     let pairs = Pairs { inputs: texts("inputs"), targets: texts("targets") };
     let checkpoint = Checkpoint::open(&folder).unwrap();
     let config = T5Config::read(&folder).unwrap();
     let t5 = T5::load(&checkpoint, config, Device::Cpu).unwrap();
-    let tensors = Checkpoint::open_file(&folder.join("golden.safetensors")).unwrap();
-    Golden { about, tensors, t5, pairs }
+    Golden { about, tensors: tensors(&folder), t5, pairs }
 }
 
 impl Golden {
     fn tensor(&self, name: &str) -> Vec<f32> {
-        let shape = self.tensors.shape(name).unwrap_or_else(|| panic!("no {name}")).to_vec();
-        self.tensors.tensor(name, &shape).unwrap()
+        tensor(&self.tensors, name)
     }
 
     fn learn(&self, dropout: Option<(Rate, Key)>) -> (f64, Gradients) {
@@ -51,11 +45,6 @@ impl Golden {
         let loss = self.t5.learn(&self.pairs, dropout, &mut gradients).unwrap();
         (loss, gradients)
     }
-}
-
-fn farthest(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 #[test]

@@ -5,15 +5,9 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use support::Space;
-
-const TOPICS: [&str; 6] = ["river", "castle", "planet", "violin", "bridge", "falcon"];
+use support::training::{TOPICS, kill_in_the_middle, log, losses};
 
 /// Rows of Tevatron's shape: query i asks for one of six topics.
 fn rows(count: usize) -> String {
@@ -49,34 +43,6 @@ const SHORT: &str = "[batch]\nqueries = 6\nquery_tokens = 16\npassage_tokens = 2
 
 const LINE: &str = "xqg train retriever --config train.toml";
 
-/// The log without what depends on the clock.
-fn log(space: &Space) -> Vec<Value> {
-    let text = String::from_utf8(space.read("RUN/log.jsonl")).unwrap();
-    let row = |line: &str| {
-        let mut row: Value = serde_json::from_str(line).unwrap();
-        row.as_object_mut().unwrap().remove("examples_per_second");
-        row
-    };
-    text.lines().map(row).collect()
-}
-
-/// Runs until a save after `step`, and kills.
-fn kill_after(space: &Space, line: &str, step: u64) -> bool {
-    let mut command = space.std_command(line);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let (path, begun) = (space.path("RUN/state/state.json"), Instant::now());
-    let saved = || -> Option<u64> {
-        let state: Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-        state["progress"]["step"].as_u64()
-    };
-    while saved().is_none_or(|s| s < step) && child.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "no save after step {step}");
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap().signal() == Some(9)
-}
-
 #[test]
 fn twenty_steps_are_ten_a_kill_and_ten_more() {
     twenty_steps(LINE);
@@ -90,12 +56,7 @@ fn so_they_are_with_the_operations_of_a_gpu() {
 fn twenty_steps(line: &str) {
     let (whole, killed) = (space(SHORT), space(SHORT));
     whole.works(line);
-    let mut tries = 0;
-    while !kill_after(&killed, line, 10) {
-        fs::remove_dir_all(killed.path("RUN")).unwrap();
-        tries += 1;
-        assert!(tries < 9, "nine times too late");
-    }
+    kill_in_the_middle(&killed, line, 10);
     let done = killed.works(line);
     assert!(done.err.contains("going on after step"), "{}", done.err);
     for file in ["last/model.safetensors", "state/moments-0.safetensors", "best/model.safetensors"]
@@ -112,7 +73,7 @@ fn training_learns_and_gives_a_model() {
     let space = space(SHORT);
     let done = space.works(LINE);
     assert!(done.out.ends_with("RUN/best\n"), "{}", done.out);
-    let losses: Vec<f64> = log(&space).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    let losses = losses(&space);
     assert!(losses[15..].iter().sum::<f64>() < 0.8 * losses[..5].iter().sum::<f64>(), "{losses:?}");
     space.works("xqg encode --model RUN/last --queries queries.jsonl --out VECTORS");
     let old = space.read("e5like/tokenizer.json");
@@ -156,7 +117,7 @@ fn queries_learn_against_a_corpus_whose_index_stays() {
     let done = space.works(LINE);
     assert!(done.err.contains("held out"), "{}", done.err);
     assert!(log(&space).iter().any(|row| row["R@2kt"].is_number()), "the measure is logged");
-    let losses: Vec<f64> = log(&space).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    let losses = losses(&space);
     assert!(losses[15..].iter().sum::<f64>() < losses[..5].iter().sum::<f64>(), "{losses:?}");
     space.works("xqg search --index BASE --model RUN/last --text castle --json");
     let wrong = space.run("xqg index --model RUN/last --corpus topics.jsonl --out OTHER");
@@ -207,7 +168,7 @@ fn the_operations_of_a_gpu_take_the_same_steps() {
     let losses = |line: &str| -> Vec<f64> {
         let space = space(&format!("{more}{settings}"));
         space.works(line);
-        log(&space).iter().filter_map(|row| row["loss"].as_f64()).collect()
+        losses(&space)
     };
     let kernels = losses(LINE);
     let composed = losses(&format!("{LINE} --device cpu-composed"));
@@ -243,10 +204,7 @@ fn bad_settings_and_rows_are_refused_before_the_first_step() {
         ("[optimiser]\nlearning_rate = -1\n", ["learning_rate", "above 0"]),
     ] {
         configure(&space, more);
-        let done = space.run(LINE);
-        assert_eq!(done.code, Some(1), "{}", done.err);
-        words.iter().for_each(|w| assert!(done.err.contains(w), "{w}: {}", done.err));
-        assert!(!space.path("RUN").exists(), "nothing was begun");
+        space.fails(1, LINE, &words);
     }
     configure(&space, "");
     space.write("rows.jsonl", r#"{"query_id":"q","query":"x","positive_passages":[]}"#);

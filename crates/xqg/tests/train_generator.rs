@@ -5,15 +5,9 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use support::Space;
-
-const TOPICS: [&str; 6] = ["river", "castle", "planet", "violin", "bridge", "falcon"];
+use support::training::{TOPICS, kill_in_the_middle, log, losses};
 
 const LINE: &str = "xqg train generator --config generator.toml";
 
@@ -52,41 +46,12 @@ fn configure(space: &Space, more: &str) {
     space.write("generator.toml", format!("{settings}{more}"));
 }
 
-/// The log without what depends on the clock.
-fn log(space: &Space) -> Vec<Value> {
-    let text = String::from_utf8(space.read("RUN/log.jsonl")).unwrap();
-    let row = |line: &str| {
-        let mut row: Value = serde_json::from_str(line).unwrap();
-        row.as_object_mut().unwrap().remove("examples_per_second");
-        row
-    };
-    text.lines().map(row).collect()
-}
-
-/// Runs until a save after `step`, and kills.
-fn kill_after(space: &Space, step: u64) -> bool {
-    let mut command = space.std_command(LINE);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    let saved = || {
-        let bytes = fs::read(space.path("RUN/state/state.json")).unwrap_or_default();
-        let state: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        state["progress"]["step"].as_u64().unwrap_or(0) >= step
-    };
-    while !saved() && child.try_wait().unwrap().is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "the run saves in time");
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap().signal() == Some(9)
-}
-
 #[test]
 fn a_killed_run_ends_with_the_same_bytes_and_writes_both_models() {
     let whole = space(RUN);
     whole.works(LINE);
     let killed = space(RUN);
-    kill_after(&killed, 10);
+    kill_in_the_middle(&killed, LINE, 10);
     killed.works(LINE);
     for file in ["last/model.safetensors", "best/model.safetensors", "last-int8/model.safetensors"]
     {
@@ -94,7 +59,7 @@ fn a_killed_run_ends_with_the_same_bytes_and_writes_both_models() {
         assert!(whole.read(&path) == killed.read(&path), "{file} bit for bit");
     }
     assert_eq!(log(&whole), log(&killed));
-    let losses: Vec<f64> = log(&whole).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    let losses = losses(&whole);
     assert!(losses[19] < losses[0], "it learns: {losses:?}");
     let config: Value = serde_json::from_slice(&whole.read("RUN/best/config.json")).unwrap();
     let (vocabulary, tags) = (config["vocab_size"].as_u64().unwrap(), &config["start_ids"]);
@@ -119,9 +84,7 @@ fn bad_settings_and_rows_are_refused_and_another_run_is_not_overwritten() {
         ("precision = \"f8\"\n", ["data.precision", "int8"]),
     ] {
         configure(&space, more);
-        let done = space.run(LINE);
-        assert_eq!(done.code, Some(1), "{}", done.err);
-        words.iter().for_each(|w| assert!(done.err.contains(w), "{w}: {}", done.err));
+        space.fails(1, LINE, &words);
     }
     configure(&space, "[run]\nsteps = 1\n[decoder]\nheads = 4\n");
     let good = space.read("pairs.jsonl");
@@ -161,14 +124,14 @@ fn a_t5_learns_is_killed_and_writes_questions() {
     };
     let (whole, killed) = (begin(), begin());
     whole.works(LINE);
-    kill_after(&killed, 10);
+    kill_in_the_middle(&killed, LINE, 10);
     killed.works(LINE);
     for file in ["last/model.safetensors", "best/model.safetensors"] {
         let path = format!("RUN/{file}");
         assert!(whole.read(&path) == killed.read(&path), "{file} bit for bit");
     }
     assert_eq!(log(&whole), log(&killed));
-    let losses: Vec<f64> = log(&whole).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    let losses = losses(&whole);
     assert!(losses[19] < losses[0] * 0.8, "it learns: {losses:?}");
     let card = String::from_utf8(whole.read("RUN/best/README.md")).unwrap();
     assert!(card.contains("| pairs |") && card.contains("base_model: mt5"), "{card}");
@@ -185,9 +148,7 @@ fn a_t5_is_trained_alone_and_with_its_whole_softmax() {
     let space = space("");
     support::copy_model("generator-mt5", &space.path("mt5"));
     let refused = |words: [&str; 2]| {
-        let done = space.run(LINE);
-        assert_eq!(done.code, Some(1), "{}", done.err);
-        words.iter().for_each(|w| assert!(done.err.contains(w), "{w}: {}", done.err));
+        space.fails(1, LINE, &words);
     };
     configure_t5(&space, "[loss]\noutput = \"shortlist\"\n");
     refused(["loss.output", "full, for a T5"]);

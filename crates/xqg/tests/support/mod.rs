@@ -4,6 +4,8 @@
 #![allow(dead_code)] // each test file uses its own part of this
 
 pub mod server;
+#[cfg(unix)]
+pub mod training;
 
 use std::collections::BTreeMap;
 use std::fs;
