@@ -130,11 +130,12 @@ impl GeneratorTrainer {
         config.out = output_path(&config.out)?;
         let lock = Lock::take(&config.out)?;
         let encoder = encoder(&config)?;
+        check_heads(config.decoder.heads, encoder.hidden_size())?;
         let read = |task| Task::read(&config, task);
         let tasks: Vec<Task> = config.tasks.iter().map(read).collect::<Result<_, _>>()?;
         writable_folder(&config.out)?;
         let vocabulary = Vocabulary::open(&config, &tasks, &config.out.join("vocabulary"))?;
-        let shape = shape(&config, &vocabulary, encoder.hidden_size())?;
+        let shape = shape(&config, &vocabulary, encoder.hidden_size());
         let (tasks, too_long) = ready(&config, (&encoder, &vocabulary), tasks, tell)?;
         if force {
             remove(&state::state_folder(&config.out))?;
@@ -390,20 +391,21 @@ fn ready(
     Ok((all, too_long))
 }
 
-fn shape(
-    config: &GeneratorConfig,
-    vocabulary: &Vocabulary,
-    hidden: usize,
-) -> Result<Shape, TrainError> {
-    let decoder = &config.decoder;
-    if !hidden.is_multiple_of(decoder.heads) {
-        return Err(TrainError::Setting {
-            name: "decoder.heads",
-            expected: "a number that divides the encoder's hidden size",
-            found: format!("{}, with a hidden size of {hidden}", decoder.heads),
-        });
+/// Heads must fit the encoder, which is known only once it is open.
+fn check_heads(heads: usize, hidden: usize) -> Result<(), TrainError> {
+    if hidden.is_multiple_of(heads) {
+        return Ok(());
     }
-    Ok(Shape {
+    Err(TrainError::Setting {
+        name: "decoder.heads",
+        expected: "a number that divides the encoder's hidden size",
+        found: format!("{heads}, with a hidden size of {hidden}"),
+    })
+}
+
+fn shape(config: &GeneratorConfig, vocabulary: &Vocabulary, hidden: usize) -> Shape {
+    let decoder = &config.decoder;
+    Shape {
         hidden,
         layers: decoder.layers,
         heads: decoder.heads,
@@ -413,7 +415,7 @@ fn shape(
         embed_scale: (hidden as f32).sqrt(),
         logit_scale: 1.0,
         norm_eps: 1e-5,
-    })
+    }
 }
 
 /// The encoder's rows of the kept words.
