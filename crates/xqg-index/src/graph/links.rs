@@ -23,7 +23,8 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 impl Links {
     /// No links yet, with room for `rows` codes of vectors of `dim` numbers.
     pub(super) fn new(path: &Path, shape: &Shape, (rows, dim): (usize, usize)) -> Result<Self> {
-        let library = empty(shape, dim).and_then(|library| {
+        let library = empty(shape, dim).and_then(|mut library| {
+            measure_by_code(&mut library, dim);
             library.reserve_capacity_and_threads(rows, threads())?;
             Ok(Self { library })
         });
@@ -101,12 +102,11 @@ fn empty(shape: &Shape, dim: usize) -> std::result::Result<usearch::Index, Cause
         expansion_search: shape.beam,
         multi: false,
     };
-    let mut library = usearch::Index::new(&options)?;
-    measure_by_code(&mut library, dim);
-    Ok(library)
+    Ok(usearch::Index::new(&options)?)
 }
 
-/// Hands the library our distance in place of its own.
+/// Hands the library our distance in place of its own. Once, and after links are read: reading sets the
+/// library's own again, and the library does not give back one that it is handed a second time.
 fn measure_by_code(library: &mut usearch::Index, dim: usize) {
     let (isa, bytes) = (Isa::detect(), dim + TRAILER);
     let measure = move |a: *const i8, b: *const i8| {
