@@ -180,7 +180,7 @@ def recall(engine, queries, truth, work):
 def all_exact(args, queries):
     """The exact top 100 of every query, by the reference."""
     python = [sys.executable, HERE / "worker.py", "flat", args.data, queries.path, args.threads, args.work]
-    engine, parts = Engine(REFERENCE, python), []
+    engine, parts = Searcher(REFERENCE, python), []
     for start in range(0, queries.count, BATCH):
         engine.ask(f"batch {start} {min(BATCH, queries.count - start)} {K}")
         parts.append(engine.results(args.work)[0])

@@ -5,8 +5,8 @@
 #
 # usage: experiments/shared-generator/run.sh DATA_DIR WORK_DIR
 #   DATA_DIR  holds wiki-leads/, xor-tydi/ and native-questions/      WORK_DIR  is made; a killed run goes on there
-# XQG names the program (default: xqg on the path), XQG_MODEL the retriever, STEPS the steps (1850: about 15 minutes on
-# two cores that others use too), GENERATOR a trained generator, which is then measured and not trained.
+# XQG names the program (default: xqg on the path), XQG_MODEL the retriever, STEPS the steps (6500: about 40 minutes on
+# two cores), GENERATOR a trained generator, which is then measured and not trained.
 set -euo pipefail
 [ "$#" -eq 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$(cd "$1" && pwd) xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
@@ -22,7 +22,7 @@ if [ -z "${GENERATOR:-}" ]; then
         --translations "$data"/xor-tydi/parallel-questions/*-en.tsv --leave-out "$data/xor-tydi/dev-half.jsonl" \
         --out mined.jsonl
     python3 "$here/prepare.py" "$data" "$here/pairs.tsv" mined.jsonl topical.trec rows
-    sed "s/STEPS/${STEPS:-1850}/" "$here/generator.toml" > generator.toml
+    sed "s/STEPS/${STEPS:-6500}/" "$here/generator.toml" > generator.toml
     "$xqg" train generator --config generator.toml --encoder "$model"
     GENERATOR=generator/best-int8
 fi

@@ -4,13 +4,11 @@
 //! element is one chain of fused multiply-adds over k, in order, whatever the number of rows beside
 //! it: so a text's vector is the same bit for bit in any batch and on any number of threads.
 
+use crate::bytes::fetch;
 use crate::isa::{Isa, Set};
 use crate::ops::Activation;
 use crate::row::activate;
 use rayon::prelude::*;
-
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 #[cfg(target_arch = "aarch64")]
 use crate::neon;
@@ -233,18 +231,6 @@ pub fn product_int8(
     if o.gelu && isa.0 != Set::Avx512Vnni {
         activate_rows(isa, (rows, panels * panel), out, out_stride);
     }
-}
-
-/// Asks for weights before their turn: each tile of a panel for its part of the next panel.
-#[inline(always)]
-fn fetch(weights: &[i8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in weights.chunks(64) {
-        // SAFETY: every x86-64 processor can prefetch, and to prefetch reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = weights;
 }
 
 /// The exact GELU of a product's rows.

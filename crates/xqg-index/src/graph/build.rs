@@ -14,7 +14,8 @@ use xqg_data::npy::{Dtype, MatrixWriter};
 use crate::add::refuse_part;
 use crate::error::{IndexError, Result};
 use crate::fused::{BLOCK, FusedRows, Fusion};
-use crate::graph::code::Space;
+use crate::graph::code::{Space, TRAILER};
+use crate::graph::file::LinksFile;
 use crate::graph::links::Links;
 use crate::graph::manifest::{Content, GraphManifest, GraphPlan, Recall, Shape};
 use crate::graph::recall::{Sample, depth};
@@ -267,7 +268,7 @@ impl Work<'_> {
     fn measure(&self, plan: GraphPlan, reach: f32) -> Result<GraphManifest> {
         let (index, fusion) = (self.fused.index(), &self.options.fusion);
         let path = links_path(&self.folder);
-        let links = Links::view(&path, &self.options.shape, index.dim())?;
+        let links = LinksFile::open(&path, index.dim() + TRAILER)?;
         let space = Space::open(&self.folder, index.dim(), reach)?;
         let none = Recall { queries: 0, seed: self.options.seed, k: 0, mean: 0.0 };
         let manifest = GraphManifest::new(plan, reach, hash(&path)?, (self.options.effort, none));

@@ -1,5 +1,5 @@
-//! The graph's links: all that is said to the library that keeps them. It is C++ and trusts what it
-//! is given, so what is given here is checked before.
+//! Making the graph's links: all that is said to the library that does. It is C++ and trusts what it is
+//! given, so what is given here is checked before. Searching is ours ([`super::walk`]), on what it wrote.
 
 use std::fs;
 use std::path::Path;
@@ -44,18 +44,6 @@ impl Links {
         load().map_err(failed("reading", path))
     }
 
-    /// Maps links to search in.
-    pub(super) fn view(path: &Path, shape: &Shape, dim: usize) -> Result<Self> {
-        let view = || -> std::result::Result<Self, Cause> {
-            let mut library = empty(shape, dim)?;
-            library.view(text(path)?)?;
-            measure_by_code(&mut library, dim);
-            library.reserve_capacity_and_threads(library.size(), threads())?;
-            Ok(Self { library })
-        };
-        view().map_err(failed("reading", path))
-    }
-
     /// How many codes are linked.
     pub(super) fn rows(&self) -> usize {
         self.library.size()
@@ -64,21 +52,6 @@ impl Links {
     /// Links one more code. May be called from as many threads as rayon has.
     pub(super) fn add(&self, row: u32, code: &[i8]) -> std::result::Result<(), Cause> {
         Ok(self.library.add(u64::from(row), code)?)
-    }
-
-    /// How many paths a search follows at once.
-    pub(super) fn set_beam(&self, beam: usize) {
-        self.library.change_expansion_search(beam);
-    }
-
-    /// The rows nearest to a code, at most `wanted`.
-    pub(super) fn nearest(
-        &self,
-        code: &[i8],
-        wanted: usize,
-    ) -> std::result::Result<Vec<u32>, Cause> {
-        let found = self.library.search(code, wanted)?;
-        Ok(found.keys.into_iter().map(|key| key as u32).collect())
     }
 
     /// Writes all links, whole or not at all.
@@ -136,32 +109,72 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(Cause) -> IndexError 
 mod tests {
     use super::*;
     use crate::graph::code::Space;
+    use crate::graph::file::LinksFile;
+    use crate::graph::walk::Walk;
 
-    /// The library hands our distance bare addresses: in memory and in a mapped file, they must be
-    /// those of whole codes.
+    const DIM: usize = 13;
+    const ROWS: usize = 1500;
+
+    /// No two are equally far from a third.
+    fn vector(row: usize) -> Vec<f32> {
+        let hash =
+            |i: usize| xxhash_rust::xxh3::xxh3_64(&[row, i].map(usize::to_le_bytes).concat());
+        (0..DIM).map(|i| (hash(i) >> 40) as f32 / (1 << 24) as f32 - 0.5).collect()
+    }
+
+    fn space() -> Space {
+        Space::new(vec![0.0; DIM], 4.0)
+    }
+
+    /// Links of few neighbours, so that there are several levels and some codes are hard to reach.
+    fn linked(path: &Path) -> Links {
+        let links = Links::new(path, &Shape { neighbours: 4, beam: 16 }, (ROWS, DIM)).unwrap();
+        for row in 0..ROWS {
+            links.add(row as u32, &space().passage(&vector(row))).unwrap();
+        }
+        links.save(path).unwrap();
+        links
+    }
+
+    /// The library hands our distance bare addresses, and its file is read by what is known of it: the
+    /// same rows must come out of both.
     #[test]
-    fn rows_are_found_in_memory_and_in_a_mapped_file() {
-        let (rows, dim) = (150, 13);
-        let vector = |row: usize| -> Vec<f32> {
-            (0..dim).map(|i| ((row * 31 + i * i * 17 + 3) % 211) as f32 / 211.0 - 0.5).collect()
-        };
-        let space = Space::new(vec![0.0; dim], 4.0);
-        let shape = Shape { neighbours: 8, beam: 64 };
+    fn our_walk_finds_what_the_librarys_own_search_finds() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("links.usearch");
-        let links = Links::new(&path, &shape, (rows, dim)).unwrap();
-        for row in 0..rows {
-            links.add(row as u32, &space.passage(&vector(row))).unwrap();
-        }
-        links.save(&path).unwrap();
-        let mapped = Links::view(&path, &shape, dim).unwrap();
-        for row in 0..rows {
-            // A passage's own code is at no distance from it.
-            let code = space.passage(&vector(row));
-            for links in [&links, &mapped] {
-                assert_eq!(links.nearest(&code, 1).unwrap(), [row as u32]);
+        let links = linked(&path);
+        let file = LinksFile::open(&path, DIM + TRAILER).unwrap();
+        assert!(file.entry().1 > 1, "several levels");
+        let mut walk = Walk::new(&file);
+        let mut found = 0;
+        for beam in [1, 8, 50] {
+            links.library.change_expansion_search(beam);
+            for row in (0..ROWS).step_by(7) {
+                let code = space().query(&vector(row));
+                let theirs = links.library.search(&code, beam.min(10)).unwrap().keys;
+                let ours = walk.nearest(&code, beam, beam.min(10));
+                assert_eq!(
+                    ours,
+                    theirs.iter().map(|&key| key as u32).collect::<Vec<_>>(),
+                    "{beam}"
+                );
+                found += usize::from(ours[0] == row as u32);
             }
         }
-        assert_eq!(mapped.rows(), rows);
+        assert!(found > 300, "some rows are found: {found}");
+    }
+
+    #[test]
+    fn links_read_again_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("links.usearch");
+        linked(&path);
+        let shape = Shape { neighbours: 4, beam: 16 };
+        let links = Links::load(&path, &shape, (ROWS + 1, DIM)).unwrap();
+        links.add(ROWS as u32, &space().passage(&[0.6; DIM])).unwrap();
+        links.save(&path).unwrap();
+        let file = LinksFile::open(&path, DIM + TRAILER).unwrap();
+        let code = space().query(&[0.6; DIM]);
+        assert_eq!(Walk::new(&file).nearest(&code, 50, 1), [ROWS as u32]);
     }
 }

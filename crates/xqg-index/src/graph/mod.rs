@@ -9,16 +9,18 @@
 //! INDEX/graph/links.usearch    the links, and each vector in bytes: usearch's own format
 //! ```
 //!
-//! The links are usearch's (Malkov and Yashunin's HNSW); the vectors' bytes and their distance are
-//! ours ([`code`]). With more than one thread the links depend on the order in which threads come,
+//! The links are made by usearch (Malkov and Yashunin's HNSW); the vectors' bytes, their distance ([`code`])
+//! and the search along the links are ours. With more than one thread the links depend on the order in which threads come,
 //! so two builds of a graph, alone among all artefacts here, are not the same bytes.
 
 pub mod build;
 pub mod code;
+mod file;
 mod links;
 pub mod manifest;
 mod recall;
 pub mod search;
+mod walk;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,8 +29,8 @@ use xqg_data::error::DataError;
 use xqg_data::npy::Matrix;
 
 use crate::error::{IndexError, Result};
-use crate::graph::code::Space;
-use crate::graph::links::Links;
+use crate::graph::code::{Space, TRAILER};
+use crate::graph::file::LinksFile;
 use crate::graph::manifest::GraphManifest;
 use crate::index::Index;
 
@@ -37,12 +39,12 @@ pub struct Graph {
     /// What it is of and how it was built.
     pub manifest: GraphManifest,
     space: Space,
-    links: Links,
+    links: LinksFile,
 }
 
 impl Graph {
-    /// Opens the graph of an index. The whole file is read once, to compare its hash: the library
-    /// that walks it trusts what it reads.
+    /// Opens the graph of an index. The whole file is read once, to compare its hash: damage would only
+    /// show as passages that are not found.
     ///
     /// # Errors
     /// When there is none, it is of other passages, or a file is damaged.
@@ -63,7 +65,7 @@ impl Graph {
             let found = "a damaged file: its hash is not the one it was written with".to_owned();
             return Err(no_graph(index, "the graph's links", found, rebuild(index.folder())));
         }
-        let links = Links::view(&path, &manifest.shape, index.dim())?;
+        let links = LinksFile::open(&path, index.dim() + TRAILER)?;
         if links.rows() != index.len() {
             let found = format!("one of {} rows", links.rows());
             return Err(no_graph(index, "a graph of all rows", found, rebuild(index.folder())));

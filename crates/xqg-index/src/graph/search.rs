@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use xqg_data::lang::Lang;
 
-use crate::error::{IndexError, Result};
+use crate::error::Result;
 use crate::fuse::{Reduce, fused_score, reduce_questions};
 use crate::fused::Parts;
 use crate::graph::Graph;
+use crate::graph::walk::Walk;
 use crate::index::Index;
 use crate::progress::{Observer, Progress, Stage};
 use crate::search::{Hits, QueryVectors, SearchOptions, check, dot, mean_questions};
@@ -37,23 +38,19 @@ pub fn search_graph(
 ) -> Result<Vec<Vec<Hits>>> {
     check(index, queries, options)?;
     let beam = beam(graph, options.k, effort);
-    graph.links.set_beam(beam);
     index.expect_scattered(true);
     let wanted = candidates(graph, options, beam).min(index.len());
     let scorer = Scorer::new(index, options, queries.langs);
     let mut all = vec![Vec::with_capacity(queries.qids.len()); options.weights.len()];
     let total = Some(queries.qids.len() as u64);
     for batch in (0..queries.qids.len()).collect::<Vec<_>>().chunks(BATCH) {
-        let one = |&i: &usize| -> Result<Vec<Hits>> {
+        let one = |walk: &mut Walk, &i: &usize| {
             let query = &queries.vectors[i * index.dim()..][..index.dim()];
-            let code = graph.space.query(query);
-            let rows = graph.links.nearest(&code, wanted).map_err(|source| {
-                let path = super::links_path(&super::folder(index.folder()));
-                IndexError::Graph { doing: "searching", path, source }
-            })?;
-            Ok(scorer.score(query, queries.langs[i], &rows))
+            let rows = walk.nearest(&graph.space.query(query), beam, wanted);
+            scorer.score(query, queries.langs[i], &rows)
         };
-        let found: Vec<Vec<Hits>> = batch.par_iter().map(one).collect::<Result<_>>()?;
+        let found: Vec<Vec<Hits>> =
+            batch.par_iter().map_init(|| Walk::new(&graph.links), one).collect();
         for hits in found {
             all.iter_mut().zip(hits).for_each(|(run, hits)| run.push(hits));
         }

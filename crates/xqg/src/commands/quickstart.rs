@@ -1,11 +1,13 @@
 //! `xqg quickstart`: the whole way on a small collection of our own. Sixty English passages, for
 //! each of seven languages one question a passage attached as a generator would, and one kept as a
-//! query. It searches with and without the attached questions, measures both, tests the
-//! difference, and shows three searches with the reason of each match.
+//! query. It searches with and without the attached questions, and with those that the project's own
+//! generator writes on the spot where it is at hand; measures all, tests the differences, and shows
+//! three searches with the reason of each match.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use clap::{Args, Command, FromArgMatches};
 use xqg_data::embeddings::Side;
 use xqg_data::file::{writable_folder, write_whole};
 use xqg_data::lines::BadLines;
@@ -24,8 +26,9 @@ use xqg_measure::evaluate::{Evaluator, Sources};
 use xqg_measure::measure::Measure;
 use xqg_measure::report::comparison_table;
 
-use crate::args::{EncoderArgs, PrecisionArg, QuickstartArgs};
+use crate::args::{EncoderArgs, IndexBuildArgs, PrecisionArg, QuickstartArgs};
 use crate::commands::explain::{Asker, Explainer};
+use crate::commands::index_generate;
 use crate::encoding::{self, Opened, observe};
 use crate::generating::place::own_generator;
 use crate::output::{self, bold};
@@ -50,18 +53,56 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     output::line(encoding::describe(opened.encoder.contract()))?;
     say("The index: 60 English passages and 420 questions in 7 languages")?;
     let index = index(folder, &opened, args.force)?;
+    let generator = own_generator(Some(opened.encoder.contract()));
+    let written = generator.as_deref().map(|from| written_index(folder, args, from)).transpose()?;
     let queries = read_queries(&folder.join("queries.jsonl"))?;
     let vectors = encode(&opened, &queries)?;
-    say("420 other questions asked: the passages alone, then fused with their attached questions")?;
+    say("420 other questions asked: the passages alone, then fused with questions")?;
     let asked = Asked::new(&queries, &vectors);
-    let runs = search(&index, asked.vectors(), &options(10), &mut |_| ())?;
-    for (run, name) in runs.iter().zip(["passages.trec", "with-questions.trec"]) {
-        run.write(&folder.join(name), "xqg")?;
+    let mut runs = search(&index, asked.vectors(), &options(10), &mut |_| ())?;
+    if let Some(written) = &written {
+        let found = search(written, asked.vectors(), &options(10), &mut |_| ())?;
+        runs.extend(found.into_iter().nth(1));
+    }
+    for (run, (file, _)) in runs.iter().zip(RUNS) {
+        run.write(&folder.join(file), "xqg")?;
     }
     measure(folder, queries.clone(), &runs)?;
     say("Why did this match? Two searches that the questions put right, and one they put wrong")?;
     show(&index, &opened, &queries, &asked)?;
-    next_steps(folder, own_generator(Some(opened.encoder.contract())).is_some())
+    next_steps(folder, generator.is_some())
+}
+
+/// The runs, in their order: files, and names in the table.
+const RUNS: [(&str, &str); 3] = [
+    ("passages.trec", "passages"),
+    ("with-questions.trec", "with questions"),
+    ("with-generated.trec", "with generated"),
+];
+
+/// An index of the same passages with questions that a generator writes now, three a language.
+fn written_index(folder: &Path, args: &QuickstartArgs, generator: &Path) -> Result<Index> {
+    say(
+        "Another index, its questions written now by the project's own generator: 3 in each language",
+    )?;
+    let path = folder.join("index-generated");
+    let text = |path: &Path| path.display().to_string();
+    let (corpus, generator, out) =
+        (text(&folder.join("corpus.jsonl")), text(generator), text(&path));
+    let words = [
+        "index",
+        "--generate",
+        "--precision=f32",
+        "--langs=ar,bn,fi,ja,ko,ru,te",
+        "-n3",
+        "--force",
+    ];
+    let named =
+        ["--model", &args.model, "--corpus", &corpus, "--generator", &generator, "--out", &out];
+    let command = IndexBuildArgs::augment_args(Command::new("index"));
+    let matches = command.try_get_matches_from(words.into_iter().chain(named))?;
+    index_generate::run(&IndexBuildArgs::from_arg_matches(&matches)?)?;
+    Ok(Index::open(&path)?)
 }
 
 fn say(text: &str) -> Result<()> {
@@ -158,9 +199,13 @@ fn measure(folder: &Path, queries: Vec<Query>, runs: &[Run]) -> Result<()> {
     let measures: Vec<Measure> = vec!["RR@10".parse()?, "R@1".parse()?];
     let qrels = Some(Qrels::read(&folder.join("qrels.tsv"))?);
     let sources = Sources { qrels, queries, ..Sources::default() };
-    let evaluations = Evaluator::new(&measures, sources)?.evaluate_all(&[&runs[0], &runs[1]])?;
-    let named = [("passages", &evaluations[0]), ("with questions", &evaluations[1])]
-        .map(|(name, evaluation)| Named { name, evaluation });
+    let all: Vec<&Run> = runs.iter().collect();
+    let evaluations = Evaluator::new(&measures, sources)?.evaluate_all(&all)?;
+    let named: Vec<Named> = evaluations
+        .iter()
+        .zip(RUNS)
+        .map(|(evaluation, (_, name))| Named { name, evaluation })
+        .collect();
     let comparison = compare(named[0], &named[1..], CompareSettings::default())?;
     output::line(comparison_table(&comparison).trim_end())
 }
