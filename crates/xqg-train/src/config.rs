@@ -92,6 +92,10 @@ pub struct CorpusConfig {
     /// Added to the teacher's score, over its temperature, of a passage that holds an answer.
     #[serde(default)]
     pub answer_bonus: f64,
+    /// What the logarithm of how many answers of the training questions a passage holds is worth in
+    /// the teacher's score.
+    #[serde(default)]
+    pub answer_prior: f64,
     /// The teacher's temperature; by default that of the loss.
     #[serde(default)]
     pub teacher_temperature: Option<f64>,
@@ -333,13 +337,16 @@ impl TrainConfig {
         let files = corpus.questions.len() + corpus.translations.len();
         at_least_one("corpus.questions or corpus.translations", files)?;
         positive("corpus.teacher_temperature", corpus.teacher_temperature.unwrap_or(1.0))?;
-        if corpus.answer_bonus >= 0.0 && corpus.answer_bonus.is_finite() {
-            return Ok(());
-        }
-        let expected = "0 or more";
-        let found = corpus.answer_bonus.to_string();
-        Err(TrainError::Setting { name: "corpus.answer_bonus", expected, found })
+        not_negative("corpus.answer_bonus", corpus.answer_bonus)?;
+        not_negative("corpus.answer_prior", corpus.answer_prior)
     }
+}
+
+fn not_negative(name: &'static str, value: f64) -> Result<(), TrainError> {
+    if value >= 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(TrainError::Setting { name, expected: "0 or more", found: value.to_string() })
 }
 
 pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<(), TrainError> {

@@ -23,6 +23,7 @@ use crate::config::{CorpusConfig, TrainConfig};
 use crate::error::TrainError;
 use crate::examples::is_held_out;
 use crate::folder::{Base, Reader};
+use crate::loss::corpus::prior;
 use crate::network::pass::Text;
 
 /// Texts that the base model encodes at once.
@@ -61,6 +62,8 @@ pub struct Corpus {
     pub texts: Vec<String>,
     /// Questions that were cut to their greatest length.
     pub truncated: usize,
+    /// The logarithm of how many answers of the training lessons each passage holds.
+    prior: Vec<f64>,
     teachers: Vec<f32>,
     dim: usize,
 }
@@ -74,6 +77,8 @@ pub struct LessonBatch<'a> {
     pub teachers: Vec<f32>,
     /// For each question the passages that hold an answer.
     pub holders: Vec<&'a [u32]>,
+    /// A number for each passage, higher for those that hold many answers.
+    pub prior: &'a [f64],
     /// The ids of the first questions, for messages.
     pub names: String,
 }
@@ -113,7 +118,8 @@ impl Corpus {
                 found: format!("none, and {} held out or left out", held_out.len()),
             });
         }
-        Ok(Self { train, held_out, passages: vectors, texts, truncated, teachers, dim })
+        let prior = prior(train.iter().map(|lesson| lesson.holders.as_slice()), texts.len());
+        Ok(Self { train, held_out, passages: vectors, texts, truncated, prior, teachers, dim })
     }
 
     /// The lessons at these places of the training part; `key` is the step's.
@@ -125,6 +131,7 @@ impl Corpus {
             queries: keyed(lessons.iter().map(|l| l.ids.clone()).collect(), key.part(0)),
             teachers: rows.copied().collect(),
             holders: lessons.iter().map(|l| l.holders.as_slice()).collect(),
+            prior: &self.prior,
             names: names.join(", "),
         }
     }

@@ -10,7 +10,7 @@ use crate::engine::Tower;
 use crate::error::TrainError;
 use crate::loss::alignment::alignment;
 use crate::loss::contrastive::info_nce;
-use crate::loss::corpus::corpus_kl;
+use crate::loss::corpus::{Told, corpus_kl};
 use crate::loss::distillation::{kl, margin_mse};
 use crate::loss::{Loss, Scores};
 use crate::network::Encoder;
@@ -103,7 +103,13 @@ impl Towers {
         let told = corpus.teacher_temperature.unwrap_or(temperature);
         let student = Scores::new(&queries.embeddings, passages, dim, temperature);
         let teacher = Scores::new(&batch.teachers, passages, dim, told);
-        let mut loss = corpus_kl(&student, &teacher, &batch.holders, corpus.answer_bonus);
+        let told = Told {
+            holders: &batch.holders,
+            bonus: corpus.answer_bonus,
+            prior: batch.prior,
+            prior_weight: corpus.answer_prior,
+        };
+        let mut loss = corpus_kl(&student, &teacher, &told);
         if loss.value.is_finite() {
             loss.grad.iter_mut().for_each(|g| *g /= parts as f64);
             let grad = student.back_to_queries(&loss.grad, passages);
