@@ -27,7 +27,7 @@ if [ -z "${GENERATOR:-}" ]; then
     GENERATOR=generator/best-int8
 fi
 
-awk 'NR % 22 == 8' corpus.jsonl | head -n 500 > heldout.jsonl
+awk 'NR % 22 == 8 && ++n <= 500' corpus.jsonl > heldout.jsonl
 "$xqg" generate --model "$GENERATOR" --encoder "$model" --corpus heldout.jsonl --langs ar,bn,fi,ja,ko,ru,te -n 5 \
     --top-k 10 --seed 1 --force --out questions.jsonl
 "$xqg" filter --questions questions.jsonl --corpus heldout.jsonl --round-trip index --within 10 --force --out good.jsonl

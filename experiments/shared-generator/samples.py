@@ -12,7 +12,7 @@ corpus, questions, many = sys.argv[1], sys.argv[2], int(sys.argv[3])
 texts = {}
 for line in open(corpus):
     row = json.loads(line)
-    texts[row.get("docid") or row["_id"]] = f"{row.get('title', '')}: {row['text'][:160]}"
+    texts[row.get("docid") or row["_id"]] = row.get("title", "")
 by_lang = collections.defaultdict(lambda: collections.defaultdict(list))
 for line in open(questions):
     row = json.loads(line)
