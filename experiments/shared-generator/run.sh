@@ -7,8 +7,9 @@
 #   DATA_DIR  holds wiki-leads/, xor-tydi/ and native-questions/      WORK_DIR  is made; a killed run goes on there
 # XQG names the program (default: xqg on the path), XQG_MODEL the retriever, STEPS the steps (6500: about 40 minutes on
 # two cores), GENERATOR a trained generator, which is then measured and not trained.
+# pairs.tsv is what models/e5-questions was trained on; pairs-more.tsv came later, and no model has learned from it.
 set -euo pipefail
-[ "$#" -eq 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -eq 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$(cd "$1" && pwd) xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$2" && cd "$2"
