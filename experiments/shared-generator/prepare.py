@@ -10,6 +10,7 @@ translations, and passages of the 500 that the quality is measured on, which are
 """
 
 import collections
+import itertools
 import json
 import sys
 import unicodedata
@@ -55,14 +56,14 @@ def translations(data):
 
 
 class Writer:
-    def __init__(self, out, dev):
-        self.out, self.dev, self.left_out = out, dev, collections.Counter()
+    def __init__(self, out, kept_back):
+        self.out, self.kept_back, self.left_out = out, kept_back, collections.Counter()
 
     def write(self, name, rows):
         count, seen = collections.Counter(), set()
         with open(self.out / f"{name}.jsonl", "w") as file:
             for key, source, lang, text in rows:
-                if plain(text) in self.dev:
+                if plain(text) in self.kept_back:
                     self.left_out[name] += 1
                 elif source and text and (source, lang, text) not in seen:
                     seen.add((source, lang, text))
@@ -94,10 +95,10 @@ def topical(path, questions, apart):
 def main(data, pairs, mined_rows, run, out):
     data, out = Path(data), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    dev = {plain(json.loads(line)["question"]) for line in open(data / "xor-tydi/dev-half.jsonl")}
-    dev |= {plain(json.loads(line)["question"]) for line in tuning(data)}
+    kept_back = itertools.chain(open(data / "xor-tydi/dev-half.jsonl"), tuning(data))
+    kept_back = {plain(json.loads(line)["question"]) for line in kept_back}
     apart = held_out(data)
-    writer = Writer(out, dev)
+    writer = Writer(out, kept_back)
     written = [line.rstrip("\n").split("\t") for line in open(pairs)]
     clash = sum(docid in apart for docid, *_ in written)
     assert not clash, f"{clash} pairs of held-out passages"

@@ -21,6 +21,7 @@ pub mod import;
 pub mod index;
 pub mod manifest;
 pub mod merge;
+mod ordered;
 mod plain;
 pub mod progress;
 pub mod questions;

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::ordered::{ordered, unordered};
+
 /// A row that is in play.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Candidate {
@@ -33,16 +35,6 @@ impl Floor {
     fn raise(&self, floor: f32) {
         self.0.fetch_max(ordered(floor), Ordering::Relaxed);
     }
-}
-
-/// A number's bits so that whole numbers have the order of the numbers.
-fn ordered(x: f32) -> u32 {
-    let bits = x.to_bits();
-    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
-}
-
-fn unordered(bits: u32) -> f32 {
-    f32::from_bits(if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits })
 }
 
 /// The candidates of one query in one thread.
@@ -129,12 +121,6 @@ mod tests {
                 let held = lists.iter().flat_map(|l| &l.all).any(|c| c.row == row);
                 prop_assert!(held, "row {} of score {}", row, score);
             }
-        }
-
-        #[test]
-        fn bits_have_the_order_of_numbers(a in any::<f32>(), b in any::<f32>()) {
-            prop_assert_eq!(unordered(ordered(a)).to_bits(), a.to_bits());
-            prop_assert_eq!(ordered(a).cmp(&ordered(b)), a.total_cmp(&b));
         }
     }
 }

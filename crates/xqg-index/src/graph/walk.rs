@@ -12,6 +12,7 @@ use xqg_kernel::isa::Isa;
 
 use crate::graph::code::distance;
 use crate::graph::file::LinksFile;
+use crate::ordered::ordered;
 
 /// One search after another over the same links, with what they need kept between them.
 pub(super) struct Walk<'a> {
@@ -32,10 +33,7 @@ struct Found(u64);
 
 impl Found {
     fn new(distance: f32, slot: u32) -> Self {
-        // The bits of singles order as they do, once the negative ones are turned around.
-        let bits = distance.to_bits();
-        let ordered = bits ^ (((bits.cast_signed() >> 31).cast_unsigned()) | 1 << 31);
-        Self(u64::from(ordered) << 32 | u64::from(slot))
+        Self(u64::from(ordered(distance)) << 32 | u64::from(slot))
     }
 
     fn slot(self) -> u32 {

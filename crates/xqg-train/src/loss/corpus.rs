@@ -4,12 +4,13 @@
 //!
 //! `L = 1/N Σ_i Σ_p P_T(p|i) (log P_T(p|i) - log P_S(p|i))` over all passages p, with
 //! `P_T(p|i) ∝ exp(t(i,p) + β a(i,p) + γ b(p))`: t are the teacher's scores over its temperature, a
-//! is 1 for a passage that holds an answer of question i, b a prior of the passages ([`prior`]). By Bayes' rule that is what the teacher believes
-//! once it is told the answer, if a passage that answers is e^β times as likely to hold it as
-//! another, and passages hold answers as often as the prior says before anything is asked, as the
-//! prior of documents in query likelihood retrieval (Kraaij, Westerveld and Hiemstra 2002, The
-//! Importance of Prior Probabilities for Entry Page Search). The first part is knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) across
-//! languages, as Reimers and Gurevych 2020 (arXiv 2004.09813) do with embeddings.
+//! is 1 for a passage that holds an answer of question i, b a prior of the passages ([`prior`]). By
+//! Bayes' rule that is what the teacher believes once it is told the answer, if a passage that answers
+//! is e^β times as likely to hold it as another, and passages hold answers as often as the prior says
+//! before anything is asked: the prior of documents in query likelihood retrieval (Kraaij, Westerveld
+//! and Hiemstra 2002, The Importance of Prior Probabilities for Entry Page Search). The first part is
+//! knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) across languages, as Reimers and
+//! Gurevych 2020 (arXiv 2004.09813) do with embeddings.
 
 use rayon::prelude::*;
 

@@ -1,8 +1,9 @@
 //! The words of `xqg index`: building an index, and adding to one that is there.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Command, FromArgMatches, Subcommand};
 
 use super::derived::{IndexCollapseArgs, IndexExportArgs, IndexGraphArgs};
 use super::encoder::{EncoderArgs, IndexDtypeArg, SideArg};
@@ -111,6 +112,17 @@ pub struct IndexBuildArgs {
     /// Which encoder
     #[command(flatten)]
     pub encoder: EncoderArgs,
+}
+
+impl IndexBuildArgs {
+    /// What `xqg index` with these words would be told: the defaults are those of the command line.
+    ///
+    /// # Errors
+    /// As the command line's.
+    pub fn typed(words: &[&OsStr]) -> Result<Self, clap::Error> {
+        let command = Self::augment_args(Command::new("index").no_binary_name(true));
+        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
 }
 
 /// `xqg index add`.

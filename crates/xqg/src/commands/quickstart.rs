@@ -4,10 +4,10 @@
 //! generator writes on the spot where it is at hand; measures all, tests the differences, and shows
 //! three searches with the reason of each match.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use clap::{Args, Command, FromArgMatches};
 use xqg_data::embeddings::Side;
 use xqg_data::file::{writable_folder, write_whole};
 use xqg_data::lines::BadLines;
@@ -82,26 +82,15 @@ const RUNS: [(&str, &str); 3] = [
 
 /// An index of the same passages with questions that a generator writes now, three a language.
 fn written_index(folder: &Path, args: &QuickstartArgs, generator: &Path) -> Result<Index> {
-    say(
-        "Another index, its questions written now by the project's own generator: 3 in each language",
-    )?;
-    let path = folder.join("index-generated");
-    let text = |path: &Path| path.display().to_string();
-    let (corpus, generator, out) =
-        (text(&folder.join("corpus.jsonl")), text(generator), text(&path));
-    let words = [
-        "index",
-        "--generate",
-        "--precision=f32",
-        "--langs=ar,bn,fi,ja,ko,ru,te",
-        "-n3",
-        "--force",
-    ];
-    let named =
-        ["--model", &args.model, "--corpus", &corpus, "--generator", &generator, "--out", &out];
-    let command = IndexBuildArgs::augment_args(Command::new("index"));
-    let matches = command.try_get_matches_from(words.into_iter().chain(named))?;
-    index_generate::run(&IndexBuildArgs::from_arg_matches(&matches)?)?;
+    say("Another index: 3 questions in each language, written now by the project's own generator")?;
+    let (path, corpus) = (folder.join("index-generated"), folder.join("corpus.jsonl"));
+    let fixed = "--generate --precision=f32 --langs=ar,bn,fi,ja,ko,ru,te -n3 --force --model";
+    let mut words: Vec<&OsStr> = fixed.split(' ').map(OsStr::new).collect();
+    words.push(args.model.as_ref());
+    words.extend(["--corpus".as_ref(), corpus.as_os_str()]);
+    words.extend(["--generator".as_ref(), generator.as_os_str()]);
+    words.extend(["--out".as_ref(), path.as_os_str()]);
+    index_generate::run(&IndexBuildArgs::typed(&words)?)?;
     Ok(Index::open(&path)?)
 }
 
