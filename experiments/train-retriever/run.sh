@@ -2,13 +2,14 @@
 # Does training help? The queries' network of multilingual-e5-small learns on XOR-TyDi's train questions
 # and their human English translations over wiki-leads (questions.toml), and is compared with the stock
 # model on half of the dev questions. The passages and their index stay as they are. Dev questions are
-# used for nothing but the comparison. XQG_TRAIN=…/train.toml trains both sides on mined rows instead.
+# used for nothing but the comparison. Then both search passages that nothing was learned from, XQuAD's.
+# XQG_TRAIN=…/train.toml trains both sides on mined rows instead.
 #
 # usage: experiments/train-retriever/run.sh DATA_DIR WORK_DIR
-#   DATA_DIR  holds wiki-leads/ and xor-tydi/        WORK_DIR  is made and may be deleted afterwards
+#   DATA_DIR  holds wiki-leads/, xor-tydi/ and xquad/        WORK_DIR  is made and may be deleted afterwards
 # XQG names the program (default: xqg on the path), XQG_MODEL the model, XQG_TRAIN another train.toml.
 set -euo pipefail
-[ "$#" -eq 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -eq 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 data=$1 work=$2 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 here=$(cd "$(dirname "$0")" && pwd)
 corpus=$data/wiki-leads/corpus.jsonl dev=$data/xor-tydi/dev-half.jsonl
@@ -43,3 +44,16 @@ fi
 judge=(--queries "$dev" --corpus "$corpus" --measures R@2kt,R@5kt)
 "$xqg" evaluate --run "$work/base.trec" "$work/trained.trec" "${judge[@]}"
 "$xqg" compare --baseline "$work/base.trec" --run "$work/trained.trec" "${judge[@]}"
+
+[ "$rows" -eq 0 ] || exit 0
+echo "== and over passages that it did not learn from"
+xquad=$data/xquad
+[ -d "$work/xquad" ] || "$xqg" index --model "$work/model" --corpus "$xquad/corpus.jsonl" --out "$work/xquad"
+for lang in ar ru; do
+    queries=$xquad/queries/$lang.jsonl
+    "$xqg" search --index "$work/xquad" --queries "$queries" -k 10 --out "$work/xquad-$lang.base.trec" --force
+    "$xqg" search --index "$work/xquad" --model "$work/run/best" --queries "$queries" -k 10 \
+        --out "$work/xquad-$lang.trained.trec" --force
+    "$xqg" compare --baseline "$work/xquad-$lang.base.trec" --run "$work/xquad-$lang.trained.trec" \
+        --queries "$queries" --qrels "$xquad/qrels/test.tsv" --measures RR@10
+done

@@ -60,6 +60,10 @@ pub struct DataConfig {
     pub licence: Option<String>,
 }
 
+fn once() -> f64 {
+    1.0
+}
+
 fn tenth() -> f64 {
     0.1
 }
@@ -96,6 +100,9 @@ pub struct CorpusConfig {
     /// the teacher's score.
     #[serde(default)]
     pub answer_prior: f64,
+    /// How many times a question whose answer is known to lie in some passage counts.
+    #[serde(default = "once")]
+    pub answer_weight: f64,
     /// The teacher's temperature; by default that of the loss.
     #[serde(default)]
     pub teacher_temperature: Option<f64>,
@@ -338,7 +345,8 @@ impl TrainConfig {
         at_least_one("corpus.questions or corpus.translations", files)?;
         positive("corpus.teacher_temperature", corpus.teacher_temperature.unwrap_or(1.0))?;
         not_negative("corpus.answer_bonus", corpus.answer_bonus)?;
-        not_negative("corpus.answer_prior", corpus.answer_prior)
+        not_negative("corpus.answer_prior", corpus.answer_prior)?;
+        positive("corpus.answer_weight", corpus.answer_weight)
     }
 }
 

@@ -108,6 +108,7 @@ impl Towers {
             bonus: corpus.answer_bonus,
             prior: batch.prior,
             prior_weight: corpus.answer_prior,
+            weight: corpus.answer_weight,
         };
         let mut loss = corpus_kl(&student, &teacher, &told);
         if loss.value.is_finite() {

@@ -104,7 +104,7 @@ fn corpus_space(more: &str) -> Space {
     space.write("dev.jsonl", question(3));
     let settings = "model = \"e5like\"\nout = \"RUN\"\n[data]\nheld_out = 0.2\n[corpus]\n\
         texts = \"topics.jsonl\"\nquestions = [\"asked.jsonl\"]\ntranslations = [\"fi-en.tsv\"]\n\
-        leave_out = [\"dev.jsonl\"]\nanswer_bonus = 1.0\nanswer_prior = 0.5\n";
+        leave_out = [\"dev.jsonl\"]\nanswer_bonus = 1.0\nanswer_prior = 0.5\nanswer_weight = 2.0\n";
     space.write("train.toml", format!("{settings}{more}"));
     space
 }

@@ -2,8 +2,9 @@
 //! the question's translation, and passages that hold an answer, or are of the kind that holds
 //! answers, higher.
 //!
-//! `L = 1/N Σ_i Σ_p P_T(p|i) (log P_T(p|i) - log P_S(p|i))` over all passages p, with
-//! `P_T(p|i) ∝ exp(t(i,p) + β a(i,p) + γ b(p))`: t are the teacher's scores over its temperature, a
+//! `L = Σ_i w_i Σ_p P_T(p|i) (log P_T(p|i) - log P_S(p|i)) / Σ_i w_i` over all passages p, with
+//! `P_T(p|i) ∝ exp(t(i,p) + β a(i,p) + γ b(p))`, w is 1 but for questions whose answer some passage
+//! holds, which are the ones that a ranking is judged by: t are the teacher's scores over its temperature, a
 //! is 1 for a passage that holds an answer of question i, b a prior of the passages ([`prior`]). By
 //! Bayes' rule that is what the teacher believes once it is told the answer, if a passage that answers
 //! is e^β times as likely to hold it as another, and passages hold answers as often as the prior says
@@ -27,6 +28,18 @@ pub struct Told<'a> {
     pub prior: &'a [f64],
     /// γ: how often it is added.
     pub prior_weight: f64,
+    /// w of a question whose answer some passage holds; that of another is 1.
+    pub weight: f64,
+}
+
+impl Told<'_> {
+    /// What part of the loss each of the first `queries` queries has.
+    fn parts(&self, queries: usize) -> Vec<f64> {
+        let weight = |rows: &&[u32]| if rows.is_empty() { 1.0 } else { self.weight };
+        let weights: Vec<f64> = self.holders[..queries].iter().map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|w| w / sum).collect()
+    }
 }
 
 /// b(p) = ln(1 + Σ_i a(i,p) / Σ_p' a(i,p')): the logarithm of the answers that lie in each of
@@ -43,7 +56,7 @@ pub fn prior<'a>(holders: impl IntoIterator<Item = &'a [u32]>, passages: usize) 
 /// The divergence from the teacher.
 pub fn corpus_kl(student: &Scores, teacher: &Scores, told: &Told<'_>) -> Loss {
     let mut loss = Loss::zero(student.values.len());
-    let share = 1.0 / student.queries.max(1) as f64;
+    let parts = told.parts(student.queries);
     let rows = loss.grad.par_chunks_mut(student.passages).enumerate();
     let one = |(query, grad): (usize, &mut [f64])| {
         let target = log_softmax(&informed(teacher.row(query), query, told), |_| true);
@@ -51,14 +64,14 @@ pub fn corpus_kl(student: &Scores, teacher: &Scores, told: &Told<'_>) -> Loss {
         let mut value = 0.0;
         for ((g, s), t) in grad.iter_mut().zip(&logs).zip(&target) {
             let p = t.exp();
-            *g = share * (s.exp() - p);
+            *g = parts[query] * (s.exp() - p);
             value += p * (t - s);
         }
-        value
+        parts[query] * value
     };
     // Each query's value apart, so that the sum's order is fixed.
     let values: Vec<f64> = rows.map(one).collect();
-    loss.value = values.iter().sum::<f64>() * share;
+    loss.value = values.iter().sum();
     loss
 }
 
@@ -86,14 +99,19 @@ mod tests {
         let scores = [ln(2.0), 0.0, 0.0, 0.0, 0.0, 0.0];
         let holders: [&[u32]; 2] = [&[2], &[]];
         let student = Scores::from_values(scores.to_vec(), 3);
-        let told = Told { holders: &holders, bonus: ln(2.0), prior: &[], prior_weight: 1.0 };
+        let told =
+            Told { holders: &holders, bonus: ln(2.0), prior: &[], prior_weight: 1.0, weight: 1.0 };
         let loss = corpus_kl(&student, &teacher(), &told);
         // Target (1/4, 1/4, 1/2), student (1/2, 1/4, 1/4): 1/4 ln(1/2) + 1/2 ln 2 = 1/4 ln 2.
         assert!((loss.value - 0.5 * 0.25 * ln(2.0)).abs() < 1e-12, "{}", loss.value);
         let expected = [0.125, 0.0, -0.125, 0.0, 0.0, 0.0];
         assert!(loss.grad.iter().zip(expected).all(|(g, e)| (g - e).abs() < 1e-12));
-        let told =
-            Told { holders: &holders, bonus: 0.7, prior: &[0.3, 0.0, 1.1], prior_weight: 2.0 };
+        // Counted three times, the first has 3/4 of the loss.
+        let told = Told { weight: 3.0, ..told };
+        let loss = corpus_kl(&student, &teacher(), &told);
+        assert!((loss.value - 0.75 * 0.25 * ln(2.0)).abs() < 1e-12, "{}", loss.value);
+        assert!((loss.grad[0] - 0.75 * 0.25).abs() < 1e-12, "{:?}", loss.grad);
+        let told = Told { bonus: 0.7, prior: &[0.3, 0.0, 1.1], prior_weight: 2.0, ..told };
         check_slope(&scores, 3, |scores| corpus_kl(scores, &teacher(), &told));
     }
 
@@ -105,7 +123,7 @@ mod tests {
         let b = prior(holders, 3);
         assert!(b.iter().zip([1.5, 1.0, 2.5]).all(|(b, e)| (b - ln(e)).abs() < 1e-12), "{b:?}");
         // Weight two squares the shares: target (9, 4, 25) / 38, student even.
-        let told = Told { holders: &[&[]], bonus: 5.0, prior: &b, prior_weight: 2.0 };
+        let told = Told { holders: &[&[]], bonus: 5.0, prior: &b, prior_weight: 2.0, weight: 4.0 };
         let even = || Scores::from_values(vec![0.0; 3], 3);
         let loss = corpus_kl(&even(), &even(), &told);
         let expected: f64 =
