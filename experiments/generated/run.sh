@@ -10,10 +10,12 @@
 #   DATA_DIR  holds wiki-leads/, xor-tydi/ and xquad/     WORK_DIR  is made; a killed run goes on there
 # XQG names the program (default: xqg on the path), XQG_MODEL the retriever, GENERATOR the generator (default: the
 # project's own), N the questions (5) and TEMPERATURE their temperature (1): a WORK_DIR is for one of these. FILTER=1
-# also measures wiki-leads with only those that pass the gate and find their passage among the first ten. BANK
-# names a run of the bank (experiments/question-bank's WORK_DIR/bank.trec).
+# also measures wiki-leads with only those that pass the gate and find their passage among the first ten, WRITTEN=1
+# with the questions that the generator learned from in their place: what it would reach by rote alone, ALLOT=5
+# with generated questions in proportion to the train questions that look for an answer in a passage, 5 on average.
+# BANK names a run of the bank (experiments/question-bank's WORK_DIR/bank.trec).
 set -euo pipefail
-[ "$#" -eq 2 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -eq 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1 work=$2 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 generator=${GENERATOR:-$here/../../models/e5-questions}
@@ -31,6 +33,15 @@ on_dev() { # index, run
     "$xqg" index tune --index "$1" --queries "$work/tune.jsonl" --corpus "$corpus"
     "$xqg" search --index "$1" --queries "$dev" -k 150 --out "$2" --force
 }
+on_tune() { # index, run: a line for each alpha and renormalisation, and its R@2kt on the train questions kept back
+    local how
+    for how in "0.0006 no" "0.0009 no" "0.0012 no" "0.0016 no" "0.002 no" "0.003 yes" "0.006 yes" "0.01 yes" "0.02 yes"; do
+        "$xqg" search --index "$1" --queries "$work/tune.jsonl" -k 150 --reduce sum --alpha ${how% *} \
+            --renormalize ${how#* } --out "$2" --force
+        printf '%s\t%s\n' "$how" "$("$xqg" evaluate --run "$2" --queries "$work/tune.jsonl" --corpus "$corpus" \
+            --measures R@2kt --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["measures"]["R@2kt"]["macro"])')"
+    done
+}
 
 echo "== XOR-TyDi: questions in each of 7 languages"
 [ -d "$work/wiki" ] || "$xqg" index --model "$model" --corpus "$corpus" --generate --generator "$generator" \
@@ -47,6 +58,25 @@ if [ -n "${FILTER:-}" ]; then
     index "$corpus" "$work/kept.jsonl" "$work/filtered"
     on_dev "$work/filtered" "$work/filtered.trec"
     runs+=("$work/filtered.trec")
+fi
+if [ -n "${WRITTEN:-}" ]; then
+    [ -f "$work/written.jsonl" ] || python3 -c 'import json, sys
+for line in sys.stdin:
+    print(json.dumps(dict(zip(("docid", "lang", "text"), line.rstrip("\n").split("\t")))))' \
+        < "$here/../shared-generator/pairs.tsv" > "$work/written.jsonl"
+    index "$corpus" "$work/written.jsonl" "$work/written"
+    on_dev "$work/written" "$work/written.trec"
+    runs+=("$work/written.trec")
+fi
+if [ -n "${ALLOT:-}" ]; then
+    generate "$corpus" $langs "$work/wiki.jsonl"
+    python3 "$here/allot.py" "$data" "$work/wiki.jsonl" "$ALLOT" "$work/allotted.jsonl"
+    index "$corpus" "$work/allotted.jsonl" "$work/allotted"
+    chosen=$(on_tune "$work/allotted" "$work/allotted.tune" | tee /dev/stderr | sort -k2,2gr -k1,1 | head -1 | cut -f1)
+    echo "chosen on the train questions kept back: --reduce sum --alpha $chosen"
+    "$xqg" search --index "$work/allotted" --queries "$dev" -k 150 --reduce sum --alpha ${chosen% *} \
+        --renormalize ${chosen#* } --out "$work/allotted.trec" --force
+    runs+=("$work/allotted.trec")
 fi
 judge=(--queries "$dev" --corpus "$corpus" --measures R@2kt)
 "$xqg" compare --baseline "$work/passages.trec" --run "${runs[@]}" ${BANK:+"$BANK"} "${judge[@]}"

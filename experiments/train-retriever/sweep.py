@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from holders import Holders, demand
+
 BUDGET = 2000
-COMMON = 0.02
-NO_STRINGS = {"", "yes", "no", "unknown"}
 SETTINGS = [
     "bonus=0,prior=0", "bonus=2,prior=3", "bonus=4,prior=3,weight=3", "bonus=8,prior=3,weight=3",
     "bonus=12,prior=3,weight=3", "bonus=8,prior=3", "bonus=8,prior=3,weight=6", "bonus=8,prior=6,weight=3",
@@ -67,32 +68,6 @@ class Questions:
         return torch.tensor(np.concatenate([np.load(shard) for shard in sorted(out.glob("*.npy"))]))
 
 
-class Holders:
-    """The passages that hold an answer: as words and not too many of them (learned from), and at all (judged by)."""
-
-    def __init__(self, texts):
-        self.texts = texts
-        self.joined = "\n".join(texts)
-        self.starts = np.cumsum([0] + [len(text) + 1 for text in texts])
-        self.known = {}
-
-    def find(self, answer):
-        if answer not in self.known:
-            words, anywhere, at = set(), set(), self.joined.find(answer)
-            while at >= 0:
-                row, end = int(np.searchsorted(self.starts, at, "right") - 1), at + len(answer)
-                anywhere.add(row)
-                if not (self.joined[at - 1 : at].isalnum() or self.joined[end : end + 1].isalnum()):
-                    words.add(row)
-                at = self.joined.find(answer, at + 1)
-            self.known[answer] = (words if len(words) <= COMMON * len(self.texts) else set(), anywhere)
-        return self.known[answer]
-
-    def of(self, answers):
-        found = [self.find(answer) for answer in (a.strip() for a in answers) if answer not in NO_STRINGS]
-        return [set().union(*(pair[side] for pair in found)) for side in (0, 1)]
-
-
 class Sweep:
     def __init__(self, data, work, xqg):
         self.questions = Questions(data)
@@ -104,10 +79,7 @@ class Sweep:
         self.passages = torch.tensor(np.load(work / "passages.npy"))
         self.asked = self.questions.encode(2, work, xqg)
         self.told = self.questions.encode(3, work, xqg)
-        shares = np.zeros(len(texts))
-        for i in self.questions.train:
-            for row in self.holders[i]:
-                shares[row] += 1 / len(self.holders[i])
+        shares = demand((self.holders[i] for i in self.questions.train), len(texts))
         self.prior = torch.tensor(np.log1p(shares), dtype=torch.float32)
         self.stock = self.hits(self.asked[self.questions.test], self.passages)
 
@@ -121,6 +93,12 @@ class Sweep:
     def macro(self, hits):
         langs = self.questions.langs[self.questions.test]
         return 100 * np.mean([hits[langs == lang].mean() for lang in sorted(set(langs))])
+
+    def with_prior(self, weight):
+        """Nothing learned but the prior, added to the stock model's scores."""
+        asked = self.asked[self.questions.test]
+        ones = torch.ones(len(asked), 1)
+        return self.hits(torch.cat([asked, ones], 1), torch.cat([self.passages, weight * self.prior[:, None]], 1))
 
     def learn(self, bonus=0.0, prior=0.0, weight=1.0, temperature=0.01, epochs=4, passages=False, batch=192):
         torch.manual_seed(1)
@@ -169,6 +147,8 @@ def main(data, work, *settings):
     sweep = Sweep(Path(data), Path(work), os.environ.get("XQG", "xqg"))
     sweep.show("stock", sweep.stock)
     sweep.show("stock, asked in human English", sweep.hits(sweep.told[sweep.questions.test], sweep.passages))
+    for weight in (0.01, 0.02, 0.03, 0.04):
+        sweep.show(f"stock, {weight} times the prior added", sweep.with_prior(weight))
     for setting in settings or SETTINGS:
         begun = time.time()
         hits = sweep.learn(**eval(f"dict({setting})"))
