@@ -3,7 +3,7 @@ queries' network a small residual network over its finished embeddings learns th
 train questions, and is judged by R@2kt on the last quarter (words for tokens). Dev questions are not touched.
 
 usage: sweep.py DATA_DIR WORK_DIR [SETTING ...]      WORK_DIR is that of run.sh, after its "what to learn from"
-  a setting is Python's keywords, such as "bonus=12,prior=4,weight=6"; without any, those of the table in docs/training.md
+  a setting is Python's keywords, such as "bonus=12,prior=4,weight=6"; without any, those of the list below
 XQG names the program (default: xqg on the path). Needs numpy and torch.
 """
 
