@@ -3,16 +3,16 @@
 # share and reduction are tuned on the tenth of XOR-TyDi's train questions that no generator of
 # experiments/shared-generator has seen, and the index is compared with itself without questions, and with the
 # question bank, on half of the dev questions, which choose nothing. Then XQuAD in Arabic and Russian: its 240
-# paragraphs among all passages, questions in the language that is asked in, at three shares, and the same
-# questions in English over the passages alone, which is as far as one could hope to come.
+# paragraphs among all passages, XQUAD_N (20) questions in the language that is asked in, at XQUAD_TEMPERATURE (0.7) and
+# several shares, and the same questions in English over the passages alone, which is as far as one could hope to come.
 #
 # usage: experiments/generated/run.sh DATA_DIR WORK_DIR
 #   DATA_DIR  holds wiki-leads/, xor-tydi/ and xquad/     WORK_DIR  is made; a killed run goes on there
 # XQG names the program (default: xqg on the path), XQG_MODEL the retriever, GENERATOR the generator (default: the
 # project's own), N the questions (5) and TEMPERATURE their temperature (1): a WORK_DIR is for one of these. FILTER=1
 # also measures wiki-leads with only those that pass the gate and find their passage among the first ten, WRITTEN=1
-# with the questions that the generator learned from in their place: what it would reach by rote alone, ALLOT=5
-# with generated questions in proportion to the train questions that look for an answer in a passage, 5 on average.
+# with the questions that the generator learned from in their place: what it would reach by rote alone, ALLOT=1
+# with 14 of ten a language for every passage and more of them where train questions look for answers.
 # BANK names a run of the bank (experiments/question-bank's WORK_DIR/bank.trec).
 set -euo pipefail
 [ "$#" -eq 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -21,10 +21,11 @@ data=$1 work=$2 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 generator=${GENERATOR:-$here/../../models/e5-questions}
 corpus=$data/wiki-leads/corpus.jsonl dev=$data/xor-tydi/dev-half.jsonl langs=ar,bn,fi,ja,ko,ru,te
 how=(-n "${N:-5}" --top-k 10 --temperature "${TEMPERATURE:-1}" --seed 1)
+how_xquad=(-n "${XQUAD_N:-20}" --top-k 10 --temperature "${XQUAD_TEMPERATURE:-0.7}" --seed 1)
 mkdir -p "$work"
 
-generate() { # corpus, languages, out
-    [ -f "$3" ] || "$xqg" generate --model "$generator" --encoder "$model" --corpus "$1" --langs "$2" "${how[@]}" --out "$3"
+generate() { # corpus, languages, out, how
+    [ -f "$3" ] || "$xqg" generate --model "$generator" --encoder "$model" --corpus "$1" --langs "$2" --out "$3" "${@:4}"
 }
 index() { # corpus, questions, out
     [ -d "$3" ] || "$xqg" index --model "$model" --corpus "$1" --queries "$2" --out "$3"
@@ -35,7 +36,7 @@ on_dev() { # index, run
 }
 on_tune() { # index, run: a line for each alpha and renormalisation, and its R@2kt on the train questions kept back
     local how
-    for how in "0.0006 no" "0.0009 no" "0.0012 no" "0.0016 no" "0.002 no" "0.003 yes" "0.006 yes" "0.01 yes" "0.02 yes"; do
+    for how in "0.0006 no" "0.0012 no" "0.005 yes" "0.01 yes" "0.015 yes" "0.02 yes" "0.03 yes" "0.04 yes"; do
         "$xqg" search --index "$1" --queries "$work/tune.jsonl" -k 150 --reduce sum --alpha ${how% *} \
             --renormalize ${how#* } --out "$2" --force
         printf '%s\t%s\n' "$how" "$("$xqg" evaluate --run "$2" --queries "$work/tune.jsonl" --corpus "$corpus" \
@@ -51,7 +52,7 @@ on_dev "$work/wiki" "$work/generated.trec"
 "$xqg" search --index "$work/wiki" --queries "$dev" -k 150 --share 0 --out "$work/passages.trec" --force
 runs=("$work/generated.trec")
 if [ -n "${FILTER:-}" ]; then
-    generate "$corpus" $langs "$work/wiki.jsonl"
+    generate "$corpus" $langs "$work/wiki.jsonl" "${how[@]}"
     [ -d "$work/bare" ] || "$xqg" index --model "$model" --corpus "$corpus" --out "$work/bare"
     [ -f "$work/kept.jsonl" ] || "$xqg" filter --questions "$work/wiki.jsonl" --corpus "$corpus" \
         --round-trip "$work/bare" --within 10 --out "$work/kept.jsonl"
@@ -69,10 +70,10 @@ for line in sys.stdin:
     runs+=("$work/written.trec")
 fi
 if [ -n "${ALLOT:-}" ]; then
-    generate "$corpus" $langs "$work/wiki.jsonl"
-    python3 "$here/allot.py" "$data" "$work/wiki.jsonl" "$ALLOT" "$work/allotted.jsonl"
+    generate "$corpus" $langs "$work/wiki-10.jsonl" -n 10 --top-k 10 --seed 1
+    python3 "$here/allot.py" "$data" "$work/wiki-10.jsonl" 14 10 "$work/allotted.jsonl"
     index "$corpus" "$work/allotted.jsonl" "$work/allotted"
-    chosen=$(on_tune "$work/allotted" "$work/allotted.tune" | tee /dev/stderr | sort -k2,2gr -k1,1 | head -1 | cut -f1)
+    chosen=$(on_tune "$work/allotted" "$work/allotted.tune" | tee /dev/stderr | sort -t $'\t' -k2,2gr -k1,1 | head -1 | cut -f1)
     echo "chosen on the train questions kept back: --reduce sum --alpha $chosen"
     "$xqg" search --index "$work/allotted" --queries "$dev" -k 150 --reduce sum --alpha ${chosen% *} \
         --renormalize ${chosen#* } --out "$work/allotted.trec" --force
@@ -88,10 +89,10 @@ fi
 cat "$data/xquad/corpus.jsonl" "$corpus" > "$work/xquad-corpus.jsonl"
 for lang in ar ru; do
     echo "== XQuAD $lang: questions in the language"
-    generate "$work/xquad-corpus.jsonl" $lang "$work/xquad-$lang.jsonl"
+    generate "$work/xquad-corpus.jsonl" $lang "$work/xquad-$lang.jsonl" "${how_xquad[@]}"
     index "$work/xquad-corpus.jsonl" "$work/xquad-$lang.jsonl" "$work/xquad-$lang"
     queries=$data/xquad/queries/$lang.jsonl runs=()
-    for share in 0 0.2 0.4 0.6; do
+    for share in 0 0.3 0.4 0.5 0.6; do
         "$xqg" search --index "$work/xquad-$lang" --queries "$queries" -k 10 --share $share \
             --out "$work/xquad-$lang.$share.trec" --force
         [ "$share" = 0 ] || runs+=("$work/xquad-$lang.$share.trec")
