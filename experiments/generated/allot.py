@@ -33,32 +33,36 @@ def learned(data):
             yield row
 
 
-def wanted(data, passages, floor, more):
-    """How many questions each passage gets, by docid."""
-    texts = [row["text"] for row in passages]
-    holders, words = Holders(texts), [max(1, len(text.split())) for text in texts]
-    answers = demand((holders.of(row["answers"])[0] for row in learned(data)), len(passages))
+def counts(passages, answers, floor, more):
+    """How many questions each passage gets, of how many answers are looked for in it."""
+    words = [max(1, len(row["text"].split())) for row in passages]
     ordinary = sum(words) / len(words)
-    return {p["_id"]: round(floor + more * a * ordinary / w) for p, a, w in zip(passages, answers, words)}
+    return [round(floor + more * a * ordinary / w) for a, w in zip(answers, words)]
 
 
-def main(data, questions, floor, more, out):
-    data = Path(data)
-    passages = lines(data / "wiki-leads/corpus.jsonl")
-    counts = wanted(data, passages, float(floor), float(more))
+def by_turns(questions):
+    """The lines of each docid, its languages in turn."""
     own, place = collections.defaultdict(list), collections.Counter()
     for line in open(questions):
         row = json.loads(line)
         key = (row["docid"], row["lang"])
         own[row["docid"]].append((place[key], row["lang"], line))
         place[key] += 1
-    kept = 0
+    return {docid: [line for _, _, line in sorted(rows)] for docid, rows in own.items()}
+
+
+def main(data, questions, floor, more, out):
+    data, floor, more = Path(data), float(floor), float(more)
+    passages = lines(data / "wiki-leads/corpus.jsonl")
+    holders = Holders([row["text"] for row in passages])
+    answers = demand((holders.of(row["answers"])[0] for row in learned(data)), len(passages))
+    own, kept = by_turns(questions), 0
     with open(out, "w") as file:
-        for row in passages:
-            chosen = sorted(own[row["_id"]])[: counts[row["_id"]]]
+        for row, count in zip(passages, counts(passages, answers, floor, more)):
+            chosen = own.get(row["_id"], [])[:count]
             kept += len(chosen)
-            file.writelines(line for _, _, line in chosen)
-    print(f"{kept} questions for {len(passages)} passages, {sum(n > float(floor) for n in counts.values())} in demand")
+            file.writelines(chosen)
+    print(f"{kept} questions for {len(passages)} passages")
 
 
 if __name__ == "__main__":
