@@ -12,10 +12,11 @@
 # project's own), N the questions (5) and TEMPERATURE their temperature (1): a WORK_DIR is for one of these. FILTER=1
 # also measures wiki-leads with only those that pass the gate and find their passage among the first ten, WRITTEN=1
 # with the questions that the generator learned from in their place: what it would reach by rote alone, ALLOT=1
-# with 14 of ten a language for every passage and more of them where train questions look for answers.
+# with 14 of ten a language for every passage and more of them where train questions look for answers (allot.py), and
+# as many of the bank's.
 # BANK names a run of the bank (experiments/question-bank's WORK_DIR/bank.trec).
 set -euo pipefail
-[ "$#" -eq 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -eq 2 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1 work=$2 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 generator=${GENERATOR:-$here/../../models/e5-questions}
@@ -42,6 +43,15 @@ on_tune() { # index, run: a line for each alpha and renormalisation, and its R@2
         printf '%s\t%s\n' "$how" "$("$xqg" evaluate --run "$2" --queries "$work/tune.jsonl" --corpus "$corpus" \
             --measures R@2kt --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["measures"]["R@2kt"]["macro"])')"
     done
+}
+allotted() { # questions, index: allotted, indexed, sum's alpha chosen on tune, dev searched
+    [ -f "$2.jsonl" ] || python3 "$here/allot.py" "$data" "$1" 14 10 "$2.jsonl"
+    index "$corpus" "$2.jsonl" "$2"
+    local chosen
+    chosen=$(on_tune "$2" "$2.tune" | tee /dev/stderr | sort -t $'\t' -k2,2gr -k1,1 | head -1 | cut -f1)
+    echo "chosen on the train questions kept back: --reduce sum --alpha ${chosen% *} --renormalize ${chosen#* }"
+    "$xqg" search --index "$2" --queries "$dev" -k 150 --reduce sum --alpha ${chosen% *} --renormalize ${chosen#* } \
+        --out "$2.trec" --force
 }
 
 echo "== XOR-TyDi: questions in each of 7 languages"
@@ -71,19 +81,23 @@ for line in sys.stdin:
 fi
 if [ -n "${ALLOT:-}" ]; then
     generate "$corpus" $langs "$work/wiki-10.jsonl" -n 10 --top-k 10 --seed 1
-    python3 "$here/allot.py" "$data" "$work/wiki-10.jsonl" 14 10 "$work/allotted.jsonl"
-    index "$corpus" "$work/allotted.jsonl" "$work/allotted"
-    chosen=$(on_tune "$work/allotted" "$work/allotted.tune" | tee /dev/stderr | sort -t $'\t' -k2,2gr -k1,1 | head -1 | cut -f1)
-    echo "chosen on the train questions kept back: --reduce sum --alpha $chosen"
-    "$xqg" search --index "$work/allotted" --queries "$dev" -k 150 --reduce sum --alpha ${chosen% *} \
-        --renormalize ${chosen#* } --out "$work/allotted.trec" --force
-    runs+=("$work/allotted.trec")
+    allotted "$work/wiki-10.jsonl" "$work/allotted"
+    PYTHONPATH=$here python3 -c 'import json, pathlib, sys; from allot import learned
+for row in learned(pathlib.Path(sys.argv[1])): print(json.dumps(row))' "$data" > "$work/bank-questions.jsonl"
+    [ -f "$work/bank-10.jsonl" ] || "$xqg" generate --model bank:"$work/bank-questions.jsonl" --encoder "$model" \
+        --corpus "$corpus" --langs $langs -n 10 --out "$work/bank-10.jsonl"
+    allotted "$work/bank-10.jsonl" "$work/bank-allotted"
+    runs+=("$work/allotted.trec" "$work/bank-allotted.trec")
 fi
 judge=(--queries "$dev" --corpus "$corpus" --measures R@2kt)
 "$xqg" compare --baseline "$work/passages.trec" --run "${runs[@]}" ${BANK:+"$BANK"} "${judge[@]}"
 if [ -n "${BANK:-}" ]; then
     echo "== against the bank"
     "$xqg" compare --baseline "$BANK" --run "$work/generated.trec" "${judge[@]}"
+fi
+if [ -n "${ALLOT:-}" ]; then
+    echo "== against the bank's questions, allotted in the same way"
+    "$xqg" compare --baseline "$work/bank-allotted.trec" --run "$work/allotted.trec" "${judge[@]}"
 fi
 
 cat "$data/xquad/corpus.jsonl" "$corpus" > "$work/xquad-corpus.jsonl"

@@ -78,6 +78,11 @@ class Sweep:
         sums = self.passages + alpha * self.sums(counts(self.corpus, answers, floor, more))
         return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
+    def demanded(self, answers, weight):
+        """No passage's own questions: the mean of all, as often as a passage is in demand."""
+        often = counts(self.corpus, answers, 0, 1000)
+        return self.passages + weight * np.outer(often, self.questions.mean(0)) / 1000
+
     def hits(self, rows, passages):
         found = np.zeros(len(rows), bool)
         for at in range(0, len(rows), 2048):
@@ -102,12 +107,14 @@ class Sweep:
         macro = lambda values: 100 * np.mean([values[self.langs == lang].mean() for lang in sorted(set(self.langs))])
         change = hits.astype(float) - self.stock
         error = 100 * change.std() / len(change) ** 0.5
-        print(f"{name:20} {macro(hits):6.2f} {macro(change):+6.2f} (standard error {error:.2f})", flush=True)
+        print(f"{name:22} {macro(hits):6.2f} {macro(change):+6.2f} (standard error {error:.2f})", flush=True)
 
 
 def main(data, work, *settings):
     sweep = Sweep(Path(data), Path(work))
     sweep.show("stock", sweep.stock)
+    for weight in (0.005, 0.01, 0.02):
+        sweep.show(f"demand alone, {weight}", sweep.all_parts(lambda answers: sweep.demanded(answers, weight)))
     for setting in settings or SETTINGS:
         floor, more, alpha = map(float, setting.split(","))
         sweep.show(setting, sweep.all_parts(lambda answers: sweep.fused(answers, floor, more, alpha)))
