@@ -3,8 +3,8 @@
 # share and reduction are tuned on the tenth of XOR-TyDi's train questions that no generator of
 # experiments/shared-generator has seen, and the index is compared with itself without questions, and with the
 # question bank, on half of the dev questions, which choose nothing. Then XQuAD in Arabic and Russian: its 240
-# paragraphs among all passages, XQUAD_N (20) questions in the language that is asked in, at XQUAD_TEMPERATURE (0.7) and
-# several shares, and the same questions in English over the passages alone, which is as far as one could hope to come.
+# paragraphs among all passages, as many questions in each of the seven languages, at four shares, and the same questions in
+# English over the passages alone, which is as far as one could hope to come.
 #
 # usage: experiments/generated/run.sh DATA_DIR WORK_DIR
 #   DATA_DIR  holds wiki-leads/, xor-tydi/ and xquad/     WORK_DIR  is made; a killed run goes on there
@@ -22,11 +22,11 @@ data=$1 work=$2 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 generator=${GENERATOR:-$here/../../models/e5-questions}
 corpus=$data/wiki-leads/corpus.jsonl dev=$data/xor-tydi/dev-half.jsonl langs=ar,bn,fi,ja,ko,ru,te
 how=(-n "${N:-5}" --top-k 10 --temperature "${TEMPERATURE:-1}" --seed 1)
-how_xquad=(-n "${XQUAD_N:-20}" --top-k 10 --temperature "${XQUAD_TEMPERATURE:-0.7}" --seed 1)
 mkdir -p "$work"
 
-generate() { # corpus, languages, out, how
-    [ -f "$3" ] || "$xqg" generate --model "$generator" --encoder "$model" --corpus "$1" --langs "$2" --out "$3" "${@:4}"
+generate() { # corpus, out
+    [ -f "$2" ] || "$xqg" generate --model "$generator" --encoder "$model" --corpus "$1" --langs $langs "${how[@]}" \
+        --out "$2"
 }
 index() { # corpus, questions, out
     [ -d "$3" ] || "$xqg" index --model "$model" --corpus "$1" --queries "$2" --out "$3"
@@ -62,7 +62,7 @@ on_dev "$work/wiki" "$work/generated.trec"
 "$xqg" search --index "$work/wiki" --queries "$dev" -k 150 --share 0 --out "$work/passages.trec" --force
 runs=("$work/generated.trec")
 if [ -n "${FILTER:-}" ]; then
-    generate "$corpus" $langs "$work/wiki.jsonl" "${how[@]}"
+    generate "$corpus" "$work/wiki.jsonl"
     [ -d "$work/bare" ] || "$xqg" index --model "$model" --corpus "$corpus" --out "$work/bare"
     [ -f "$work/kept.jsonl" ] || "$xqg" filter --questions "$work/wiki.jsonl" --corpus "$corpus" \
         --round-trip "$work/bare" --within 10 --out "$work/kept.jsonl"
@@ -80,7 +80,8 @@ for line in sys.stdin:
     runs+=("$work/written.trec")
 fi
 if [ -n "${ALLOT:-}" ]; then
-    generate "$corpus" $langs "$work/wiki-10.jsonl" -n 10 --top-k 10 --seed 1
+    [ -f "$work/wiki-10.jsonl" ] || "$xqg" generate --model "$generator" --encoder "$model" --corpus "$corpus" \
+        --langs $langs -n 10 --top-k 10 --seed 1 --out "$work/wiki-10.jsonl"
     allotted "$work/wiki-10.jsonl" "$work/allotted"
     PYTHONPATH=$here python3 -c 'import json, pathlib, sys; from allot import learned
 for row in learned(pathlib.Path(sys.argv[1])): print(json.dumps(row))' "$data" > "$work/bank-questions.jsonl"
@@ -101,13 +102,13 @@ if [ -n "${ALLOT:-}" ]; then
 fi
 
 cat "$data/xquad/corpus.jsonl" "$corpus" > "$work/xquad-corpus.jsonl"
+generate "$work/xquad-corpus.jsonl" "$work/xquad.jsonl"
+index "$work/xquad-corpus.jsonl" "$work/xquad.jsonl" "$work/xquad"
 for lang in ar ru; do
-    echo "== XQuAD $lang: questions in the language"
-    generate "$work/xquad-corpus.jsonl" $lang "$work/xquad-$lang.jsonl" "${how_xquad[@]}"
-    index "$work/xquad-corpus.jsonl" "$work/xquad-$lang.jsonl" "$work/xquad-$lang"
+    echo "== XQuAD $lang: questions in seven languages"
     queries=$data/xquad/queries/$lang.jsonl runs=()
-    for share in 0 0.3 0.4 0.5 0.6; do
-        "$xqg" search --index "$work/xquad-$lang" --queries "$queries" -k 10 --share $share \
+    for share in 0 0.4 0.5 0.6 0.7; do
+        "$xqg" search --index "$work/xquad" --queries "$queries" -k 10 --share $share \
             --out "$work/xquad-$lang.$share.trec" --force
         [ "$share" = 0 ] || runs+=("$work/xquad-$lang.$share.trec")
     done
@@ -116,5 +117,5 @@ for lang in ar ru; do
 done
 echo "== XQuAD asked in English"
 english=$data/xquad/queries/en.jsonl
-"$xqg" search --index "$work/xquad-ar" --queries "$english" -k 10 --share 0 --out "$work/xquad-en.trec" --force
+"$xqg" search --index "$work/xquad" --queries "$english" -k 10 --share 0 --out "$work/xquad-en.trec" --force
 "$xqg" evaluate --run "$work/xquad-en.trec" --queries "$english" --qrels "$data/xquad/qrels/test.tsv" --measures RR@10
