@@ -47,10 +47,10 @@ class Worker:
 
 
 class GpuMemory:
-    """The most memory that the GPU had in use while the block ran, above what it had before; in MB."""
+    """The most memory that the GPU had in use while the block ran, in MB."""
 
     def __enter__(self):
-        self.before, self.peak, self.running = self.used(), 0, True
+        self.peak, self.running = self.used(), True
         self.thread = threading.Thread(target=self.watch)
         self.thread.start()
         return self
@@ -61,7 +61,7 @@ class GpuMemory:
 
     def watch(self):
         while self.running:
-            self.peak = max(self.peak, self.used() - self.before)
+            self.peak = max(self.peak, self.used())
 
     @staticmethod
     def used():
@@ -69,14 +69,21 @@ class GpuMemory:
         return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def alone(command, env, steps):
-    """The peak of a worker that has the GPU for itself."""
+def alone(worker, steps, before):
+    """The peak of a worker that has the GPU for itself, above what was in use before it started."""
     with GpuMemory() as memory:
-        worker = Worker(command, env)
         for _ in range(steps):
             worker.step()
-        worker.close()
-    return memory.peak
+    return memory.peak - before
+
+
+def in_turn(ours, theirs, steps):
+    """Medians of the steps after the first, in ms."""
+    before = [len(worker.seconds) + 1 for worker in (ours, theirs)]
+    for _ in range(steps + 1):
+        ours.step()
+        theirs.step()
+    return [statistics.median(w.seconds[n:]) * 1000 for w, n in zip((ours, theirs), before)]
 
 
 def compare(name, args):
@@ -84,20 +91,23 @@ def compare(name, args):
     pairs = args.pairs or pairs
     env = os.environ | {"RAYON_NUM_THREADS": args.threads, "OMP_NUM_THREADS": args.threads}
     shape = [args.model, pairs, query, passage, vocab, dropout, ragged]
-    on = [args.device, args.precision]
-    here = Path(__file__).parent
-    commands = ([args.worker, *shape, args.chunk, *on],
-                [args.python, here / "worker.py", *shape, args.threads, *on])
-    ours, theirs = (Worker(command, env) for command in commands)
-    for _ in range(args.steps + 1):
-        ours.step()
-        theirs.step()
-    a, b = (statistics.median(w.seconds[1:]) * 1000 for w in (ours, theirs))
+    on, here = [args.device, args.precision], Path(__file__).parent
+    on_gpu = args.device != "cpu"
+    before = GpuMemory.used() if on_gpu else 0
+    ours = Worker([args.worker, *shape, args.chunk, *on], env)
+    peaks = [alone(ours, args.steps, before)] if on_gpu else []
+    theirs = Worker([args.python, here / "worker.py", *shape, args.threads, *on], env)
+    times = in_turn(ours, theirs, args.steps)
     apart = max(abs(x - y) for x, y in zip(ours.losses, theirs.losses))
-    peaks = ours.close(), theirs.close()
-    if args.device != "cpu":
-        peaks = tuple(alone(command, env, args.steps) for command in commands)
-    print(f"| {name} | {a:.0f} | {b:.0f} | {a / b:.2f} | {peaks[0]} | {peaks[1]} | {apart:.1e} |", flush=True)
+    in_memory = [ours.close()]
+    if on_gpu:
+        peaks.append(alone(theirs, 3, before))
+    in_memory.append(theirs.close())
+    cells = [name, *(f"{ms:.{1 if on_gpu else 0}f}" for ms in times), f"{times[0] / times[1]:.2f}"]
+    if on_gpu:
+        tokens = int(pairs) * (int(query) + int(passage))
+        cells += [f"{tokens / ms:.0f}" for ms in times]
+    print("| " + " | ".join([*cells, *map(str, peaks or in_memory), f"{apart:.1e}"]) + " |", flush=True)
 
 
 def main():
@@ -111,11 +121,14 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--pairs", help="queries of a step, instead of the settings' 32")
-    parser.add_argument("--only", choices=SETTINGS)
+    parser.add_argument("--only", choices=SETTINGS, action="append", help="may be given several times")
     args = parser.parse_args()
-    print("| setting | ours, ms | PyTorch, ms | ours / PyTorch | our peak, MB | PyTorch's, MB | losses apart |")
-    print("|---|---|---|---|---|---|---|")
-    for name in [args.only] if args.only else SETTINGS:
+    columns = ["setting", "ours, ms", "PyTorch, ms", "ours / PyTorch"]
+    if args.device != "cpu":
+        columns += ["our tokens/ms", "PyTorch's"]
+    columns += ["our peak, MB", "PyTorch's, MB", "losses apart"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for name in args.only or SETTINGS:
         compare(name, args)
 
 

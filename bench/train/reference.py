@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The most memory that one step of the reference recipe takes: mBERT's shape with random weights, 128
+"""The most memory that a step of the reference recipe takes: mBERT's shape with random weights, 128
 queries of 32 tokens, 8 passages of 128 tokens each, through the program as it is.
 
 usage: reference.py --binary XQG --work DIR [--queries N] [--passages N] [--chunk-tokens N] [--checkpoint-layers]
+                    [--device cuda] [--steps N]
     DIR for the model (0.7 GB) and the run (3 GB); both are removed at the end
 """
 
@@ -16,6 +17,8 @@ import subprocess
 import time
 from array import array
 from pathlib import Path
+
+from compare import GpuMemory
 
 VOCABULARY, HIDDEN, INNER, LAYERS, HEADS, POSITIONS = 119547, 768, 3072, 12, 12, 512
 
@@ -116,11 +119,13 @@ def main():
     parser.add_argument("--passages", type=int, default=8)
     parser.add_argument("--chunk-tokens", type=int, default=8192)
     parser.add_argument("--checkpoint-layers", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=1)
     args = parser.parse_args()
     model, run = args.work / "mbert-shape", args.work / "reference-run"
     shutil.rmtree(model, ignore_errors=True)
     write_model(model)
-    write_rows(args.work / "reference-rows.jsonl", args.queries, args.passages)
+    write_rows(args.work / "reference-rows.jsonl", args.queries * args.steps, args.passages)
     config = args.work / "reference.toml"
     config.write_text(f"""model = "{model}"
 out = "{run}"
@@ -138,16 +143,24 @@ passage_tokens = 128
 chunk_tokens = {args.chunk_tokens}
 checkpoint_layers = {str(args.checkpoint_layers).lower()}
 [run]
-steps = 1
+steps = {args.steps}
 """)
+    command = [args.binary, "train", "retriever", "--config", config, "--force", "--device", args.device]
     start = time.monotonic()
-    subprocess.run([args.binary, "train", "retriever", "--config", config, "--force"], check=True)
+    if args.device == "cpu":
+        subprocess.run(command, check=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    else:
+        with GpuMemory() as memory:
+            before = memory.peak
+            subprocess.run(command, check=True)
+        peak = (memory.peak - before) / 1024
     seconds = time.monotonic() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    step = json.loads((run / "log.jsonl").read_text().splitlines()[0])
-    print(f"{args.queries} queries x {args.passages} passages, 32 and 128 tokens, chunks of {args.chunk_tokens}: "
-          f"peak {peak:.1f} GB; one step {args.queries / step['examples_per_second']:.0f} s, all {seconds:.0f} s; "
-          f"loss {step['loss']:.3f}")
+    steps = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    last = [step for step in steps if "examples_per_second" in step][-1]
+    print(f"{args.queries} queries x {args.passages} passages, 32 and 128 tokens, chunks of {args.chunk_tokens}, "
+          f"{args.device}: peak {peak:.1f} GB; a step {args.queries / last['examples_per_second']:.1f} s, "
+          f"{args.steps} and all else {seconds:.0f} s; loss {last['loss']:.3f}")
     for folder in [model, run]:
         shutil.rmtree(folder)
 

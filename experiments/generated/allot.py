@@ -16,12 +16,9 @@ from pathlib import Path
 
 here = Path(__file__).resolve().parent
 sys.path[:0] = [str(here.parent), str(here.parent / "shared-generator")]
+from asked import lines
 from holders import Holders, demand
 from prepare import tuning
-
-
-def lines(path):
-    return [json.loads(line) for line in open(path)]
 
 
 def learned(data):

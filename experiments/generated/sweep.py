@@ -6,7 +6,6 @@ usage: sweep.py DATA_DIR WORK_DIR [FLOOR,MORE,ALPHA ...]      WORK_DIR is that o
 XQG names the program (default: xqg on the path), XQG_MODEL the retriever. Needs numpy; encodes 774,200 questions once.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +16,8 @@ import numpy as np
 
 here = Path(__file__).resolve().parent
 sys.path[:0] = [str(here), str(here.parent), str(here.parent / "shared-generator")]
-from allot import by_turns, counts, lines
+from allot import by_turns, counts
+from asked import asked, lines, part
 from holders import Holders, demand
 
 BUDGET, TOKENS_A_WORD, PARTS = 2000, 1.25, 4
@@ -38,16 +38,6 @@ def encode_queries(texts, out):
     return encode("--queries", file, out)
 
 
-def asked(data):
-    """Train questions without those of dev, each once."""
-    seen = {" ".join(row["question"].split()) for row in lines(data / "xor-tydi/dev-half.jsonl")}
-    for row in lines(data / "xor-tydi/xor_train_retrieve_eng_span.jsonl"):
-        text = " ".join(row["question"].split())
-        if text not in seen:
-            seen.add(text)
-            yield row["id"], row["lang"].strip(), text, row["answers"]
-
-
 class Sweep:
     def __init__(self, data, work):
         corpus = data / "wiki-leads/corpus.jsonl"
@@ -58,7 +48,7 @@ class Sweep:
         self.right = np.zeros((len(self.rows), len(self.corpus)), bool)
         for row, (_, right) in enumerate(both):
             self.right[row, list(right)] = True
-        self.parts = np.array([int(hashlib.md5(row[0].encode()).hexdigest(), 16) % PARTS for row in self.rows])
+        self.parts = np.array([part(row[0], PARTS) for row in self.rows])
         self.langs = np.array([row[1] for row in self.rows])
         self.lengths = TOKENS_A_WORD * np.array([len(row["text"].split()) for row in self.corpus])
         self.passages = encode("--corpus", corpus, work / "sweep-passages")

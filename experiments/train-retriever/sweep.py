@@ -7,7 +7,6 @@ usage: sweep.py DATA_DIR WORK_DIR [SETTING ...]      WORK_DIR is that of run.sh,
 XQG names the program (default: xqg on the path). Needs numpy and torch.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from asked import asked, lines, part, single_spaced
 from holders import Holders, demand
 
 BUDGET = 2000
@@ -30,14 +30,6 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-def lines(path):
-    return [json.loads(line) for line in open(path)]
-
-
-def single_spaced(text):
-    return " ".join(text.split())
-
-
 class Questions:
     """Train questions without those of dev, each once, with their English translations."""
 
@@ -45,18 +37,13 @@ class Questions:
         english = {}
         for path in sorted((data / "xor-tydi/parallel-questions").glob("*-en.tsv")):
             for line in open(path):
-                text, told = line.rstrip("\n").split("\t")[:2]
-                english[single_spaced(text)] = told
-        seen = {single_spaced(row["question"]) for row in lines(data / "xor-tydi/dev-half.jsonl")}
-        self.rows = []
-        for row in lines(data / "xor-tydi/xor_train_retrieve_eng_span.jsonl"):
-            text = single_spaced(row["question"])
-            if text not in seen:
-                seen.add(text)
-                self.rows.append((row["id"], row["lang"].strip(), text, english.get(text) or text, row["answers"]))
-        part = [int(hashlib.md5(row[0].encode()).hexdigest(), 16) % 4 for row in self.rows]
-        self.train = [i for i, p in enumerate(part) if p]
-        self.test = [i for i, p in enumerate(part) if not p]
+                text, translation = line.rstrip("\n").split("\t")[:2]
+                english[single_spaced(text)] = translation
+        told = lambda text: english.get(text) or text
+        self.rows = [(key, lang, text, told(text), answers) for key, lang, text, answers in asked(data)]
+        parts = [part(row[0], 4) for row in self.rows]
+        self.train = [i for i, p in enumerate(parts) if p]
+        self.test = [i for i, p in enumerate(parts) if not p]
         self.langs = np.array([row[1] for row in self.rows])
 
     def encode(self, column, work, xqg):

@@ -257,6 +257,18 @@ impl Default for OptimiserConfig {
     }
 }
 
+impl OptimiserConfig {
+    /// Checks numbers that no run can have.
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        share("optimiser.warmup", self.warmup)?;
+        positive("optimiser.learning_rate", self.learning_rate)?;
+        positive("optimiser.clip", self.clip)?;
+        not_negative("optimiser.weight_decay", f64::from(self.weight_decay))?;
+        self.betas.iter().try_for_each(|&beta| share("optimiser.betas", f64::from(beta)))?;
+        positive("optimiser.eps", f64::from(self.eps))
+    }
+}
+
 /// `[run]`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -314,10 +326,8 @@ impl TrainConfig {
         self.check_corpus()?;
         at_least_one("run.steps", run.steps.map_or(1, |n| n as usize))?;
         share("data.held_out", self.data.held_out)?;
-        share("optimiser.warmup", self.optimiser.warmup)?;
         share("encoder.dropout", f64::from(self.encoder.dropout.unwrap_or(0.0)))?;
-        positive("optimiser.learning_rate", self.optimiser.learning_rate)?;
-        positive("optimiser.clip", self.optimiser.clip)?;
+        self.optimiser.check()?;
         positive("run.epochs", run.epochs)?;
         positive("loss.temperature", loss.temperature.unwrap_or(1.0))?;
         positive("loss.teacher_temperature", loss.teacher_temperature)
@@ -407,6 +417,9 @@ mod tests {
             ("[batch]\nqueries = 0\n", "batch.queries"),
             ("[encoder]\ndropout = 1.0\n", "dropout"),
             ("[optimiser]\nlearning_rate = nan\n", "learning_rate"),
+            ("[optimiser]\nbetas = [0.9, 1.0]\n", "betas"),
+            ("[optimiser]\neps = 0.0\n", "eps"),
+            ("[optimiser]\nweight_decay = -0.1\n", "weight_decay"),
         ] {
             let error = read(&format!("{LEAST}{text}")).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

@@ -6,11 +6,11 @@
 
 mod support;
 
-use support::{FAMILIES, Golden, farthest, open};
+use support::{FAMILIES, Golden, device, farthest, open};
 use xqg_kernel::dropout::Rate;
 use xqg_train::batch::Batch;
 use xqg_train::cache::Chunks;
-use xqg_train::composed::device::{Compute, Opened, Place, Precision};
+use xqg_train::composed::device::{Opened, Precision};
 use xqg_train::config::LossConfig;
 use xqg_train::engine::Tower;
 use xqg_train::loss::contrastive::Targets;
@@ -20,13 +20,6 @@ use xqg_train::optimiser::AdamW;
 use xqg_train::towers::Towers;
 
 const WHOLE: Chunks = Chunks { tokens: 10_000, keep: Keep::All };
-
-/// The device that is tested: the processor, or what the environment names.
-fn device(precision: Precision) -> Opened {
-    let name = std::env::var("XQG_TEST_DEVICE").unwrap_or_else(|_| "cpu-composed".into());
-    let place: Place = name.parse().unwrap();
-    Compute { place, precision: Some(precision) }.open().unwrap().unwrap()
-}
 
 impl Golden {
     /// The texts as the batch that the golden losses are of: query i's positive is passage 2i.

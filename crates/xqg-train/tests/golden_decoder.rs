@@ -5,61 +5,19 @@
 
 mod support;
 
-use serde_json::Value;
-use support::{about, farthest, folder, tensor, tensors};
-use xqg_kernel::dropout::{Key, Rate};
-use xqg_model::checkpoint::Checkpoint;
-use xqg_train::decoder::{Batch, Decoder, Lists, Memory, Shape, Target, TextLoss, Workspace};
+use support::decoding::{Decoding, open};
+use xqg_kernel::dropout::Rate;
+use xqg_train::decoder::{Batch, Target, TextLoss, Workspace};
 use xqg_train::gradients::Gradients;
 
-struct Golden {
-    about: Value,
-    tensors: Checkpoint,
-    decoder: Decoder,
-    batch: Batch,
-    lists: Lists,
+trait Learn {
+    fn learn(&self, batch: &Batch) -> (TextLoss, Gradients);
 }
 
-fn shape(about: &Value) -> Shape {
-    let number = |key: &str| about[key].as_u64().unwrap() as usize;
-    let float = |key: &str| about[key].as_f64().unwrap() as f32;
-    Shape {
-        hidden: number("hidden"),
-        layers: number("layers"),
-        heads: number("heads"),
-        inner: number("inner"),
-        positions: number("positions"),
-        vocabulary: number("vocabulary"),
-        embed_scale: float("embed_scale"),
-        logit_scale: float("logit_scale"),
-        norm_eps: float("norm_eps"),
-    }
-}
-
-fn open() -> Golden {
-    let folder = folder("decoder");
-    let (about, tensors) = (about(&folder), tensors(&folder));
-    let weights = Checkpoint::open_file(&folder.join("model.safetensors")).unwrap();
-    let decoder = Decoder::load(&weights, shape(&about["shape"])).unwrap();
-    let memory = |i: usize| Memory { rows: tensor(&tensors, &format!("memory.{i}")) };
-    let memories = (0..3).map(memory).collect();
-    let target = |(i, row): (usize, &Value)| Target {
-        memory: row["memory"].as_u64().unwrap() as usize,
-        list: row["list"].as_u64().unwrap() as usize,
-        ids: serde_json::from_value(row["ids"].clone()).unwrap(),
-        key: Key::new(8).part(i as u64),
-    };
-    let targets = about["targets"].as_array().unwrap().iter().enumerate().map(target).collect();
-    let lists = serde_json::from_value(about["lists"].clone()).unwrap();
-    let lists = Lists { lists, eos: about["eos"].as_u64().unwrap() as u32 };
-    Golden { batch: Batch { memories, targets }, about, tensors, decoder, lists }
-}
-
-impl Golden {
+impl Learn for Decoding {
     fn learn(&self, batch: &Batch) -> (TextLoss, Gradients) {
-        let smoothing = self.about["smoothing"].as_f64().unwrap() as f32;
         let mut gradients = Gradients::zeros(&self.decoder.parameters);
-        let settings = (&self.lists, smoothing);
+        let settings = (&self.lists, self.smoothing());
         let mut workspace = Workspace::default();
         // The second pass runs in what the first left behind.
         self.decoder.learn(batch, settings, &mut gradients, &mut workspace);
@@ -73,19 +31,12 @@ impl Golden {
 fn loss_and_every_gradient_follow_pytorch() {
     let golden = open();
     let (loss, gradients) = golden.learn(&golden.batch);
-    let number = |key: &str| golden.about[key].as_f64().unwrap();
-    assert!((loss.smoothed - number("smoothed")).abs() < 1e-6, "{}", loss.smoothed);
-    assert!((loss.plain - number("plain")).abs() < 1e-6, "{}", loss.plain);
-    assert_eq!(loss.tokens as f64, number("tokens"));
-    for (gradient, parameter) in gradients.0.iter().zip(&golden.decoder.parameters.0) {
-        let expected =
-            golden.tensors.tensor(&format!("grad.{}", parameter.name), &parameter.shape).unwrap();
-        let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
-        // A key's bias cancels in the softmax: its gradient is rounding around zero.
-        let floor = if parameter.name.ends_with("key.bias") { 1e-2 } else { 1e-6 };
-        let relative = farthest(gradient.kept(), &expected) / largest.max(floor);
-        assert!(relative < 1e-4, "{}: {relative}", parameter.name);
-        assert!(gradient.kept().iter().any(|x| *x != 0.0), "{} has a gradient", parameter.name);
+    assert!((loss.smoothed - golden.number("smoothed")).abs() < 1e-6, "{}", loss.smoothed);
+    assert!((loss.plain - golden.number("plain")).abs() < 1e-6, "{}", loss.plain);
+    assert_eq!(loss.tokens as f64, golden.number("tokens"));
+    let gradients: Vec<_> = gradients.0.iter().map(|g| g.kept().to_vec()).collect();
+    for (name, relative) in golden.apart(&gradients) {
+        assert!(relative < 1e-4, "{name}: {relative}");
     }
 }
 
@@ -94,8 +45,7 @@ fn the_loss_alone_is_that_of_learning_with_nothing_left_out() {
     let mut golden = open();
     let expected = golden.learn(&golden.batch).0;
     golden.decoder.dropout = Rate::new(0.3);
-    let smoothing = golden.about["smoothing"].as_f64().unwrap() as f32;
-    let settings = (&golden.lists, smoothing);
+    let settings = (&golden.lists, golden.smoothing());
     let loss = golden.decoder.loss(&golden.batch, settings, &mut Workspace::default());
     assert_eq!(loss, expected);
     assert!((golden.learn(&golden.batch).0.plain - loss.plain).abs() > 1e-3, "dropout is real");

@@ -4,13 +4,13 @@
 
 mod support;
 
-use candle_core::Device;
 use serde_json::Value;
-use support::{about, farthest, folder, tensor, tensors};
+use support::{about, device, farthest, folder, tensor, tensors};
 use xqg_kernel::dropout::{Key, Rate};
 use xqg_model::checkpoint::Checkpoint;
 use xqg_model::t5_config::T5Config;
 use xqg_train::composed::decoding::{Pairs, Share};
+use xqg_train::composed::device::Precision;
 use xqg_train::composed::t5::T5;
 use xqg_train::gradients::Gradients;
 use xqg_train::optimiser::{AdamW, Optimiser};
@@ -25,13 +25,17 @@ struct Golden {
 }
 
 fn open(family: &str) -> Golden {
+    open_in(family, Precision::F32)
+}
+
+fn open_in(family: &str, precision: Precision) -> Golden {
     let folder = folder(family);
     let about = about(&folder);
     let texts = |key: &str| serde_json::from_value(about[key].clone()).unwrap();
     let pairs = Pairs { inputs: texts("inputs"), targets: texts("targets") };
     let checkpoint = Checkpoint::open(&folder).unwrap();
     let config = T5Config::read(&folder).unwrap();
-    let t5 = T5::load(&checkpoint, config, Device::Cpu).unwrap();
+    let t5 = T5::load(&checkpoint, config, device(precision)).unwrap();
     Golden { about, tensors: tensors(&folder), t5, pairs }
 }
 
@@ -140,4 +144,16 @@ fn dropout_is_real_and_drawn_by_key() {
     let with = |key: u64| golden.learn(Some((Rate::new(0.1).unwrap(), Key::new(key)))).0;
     assert_eq!(with(1), with(1));
     assert!((with(1) - with(2)).abs() > 1e-4 && (with(1) - golden.learn(None).0).abs() > 1e-4);
+}
+
+#[test]
+fn bf16_is_close_and_not_the_same() {
+    for family in FAMILIES {
+        let (exact, gradients) = open(family).learn(None);
+        let (rounded, coarse) = open_in(family, Precision::Bf16).learn(None);
+        assert!((exact - rounded).abs() < 0.02 * exact.abs(), "{family}: {exact} {rounded}");
+        assert_ne!(exact, rounded);
+        let (a, b) = (gradients.norm(), coarse.norm());
+        assert!((a - b).abs() < 0.1 * a, "{family}: {a} {b}");
+    }
 }

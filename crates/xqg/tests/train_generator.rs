@@ -48,19 +48,7 @@ fn configure(space: &Space, more: &str) {
 
 #[test]
 fn a_killed_run_ends_with_the_same_bytes_and_writes_both_models() {
-    let whole = space(RUN);
-    whole.works(LINE);
-    let killed = space(RUN);
-    kill_in_the_middle(&killed, LINE, 10);
-    killed.works(LINE);
-    for file in ["last/model.safetensors", "best/model.safetensors", "last-int8/model.safetensors"]
-    {
-        let path = format!("RUN/{file}");
-        assert!(whole.read(&path) == killed.read(&path), "{file} bit for bit");
-    }
-    assert_eq!(log(&whole), log(&killed));
-    let losses = losses(&whole);
-    assert!(losses[19] < losses[0], "it learns: {losses:?}");
+    let whole = killed_or_not(LINE);
     let config: Value = serde_json::from_slice(&whole.read("RUN/best/config.json")).unwrap();
     let (vocabulary, tags) = (config["vocab_size"].as_u64().unwrap(), &config["start_ids"]);
     assert_eq!(
@@ -73,6 +61,45 @@ fn a_killed_run_ends_with_the_same_bytes_and_writes_both_models() {
     let card = String::from_utf8(whole.read("RUN/best/README.md")).unwrap();
     assert!(card.contains("| pairs |") && card.contains("base_model: xlmr"), "{card}");
     assert!(whole.read("RUN/log.svg").starts_with(b"<svg"));
+}
+
+#[test]
+fn so_it_does_with_the_operations_of_a_gpu() {
+    killed_or_not(&format!("{LINE} --device cpu-composed"));
+}
+
+/// A run as a whole, after it was compared with one that was killed in its middle.
+fn killed_or_not(line: &str) -> Space {
+    let (whole, killed) = (space(RUN), space(RUN));
+    whole.works(line);
+    kill_in_the_middle(&killed, line, 10);
+    let done = killed.works(line);
+    assert!(done.err.contains("going on after step"), "{}", done.err);
+    for file in ["last/model.safetensors", "best/model.safetensors", "last-int8/model.safetensors"]
+    {
+        let path = format!("RUN/{file}");
+        assert!(whole.read(&path) == killed.read(&path), "{file} bit for bit");
+    }
+    assert_eq!(log(&whole), log(&killed));
+    let losses = losses(&whole);
+    assert!(losses[19] < losses[0], "it learns: {losses:?}");
+    whole
+}
+
+#[test]
+fn the_operations_of_a_gpu_take_the_same_steps() {
+    let losses = |line: &str| -> Vec<f64> {
+        let space = space(&RUN.replace("steps = 20", "steps = 4"));
+        space.works(line);
+        losses(&space)
+    };
+    let kernels = losses(LINE);
+    let composed = losses(&format!("{LINE} --device cpu-composed"));
+    for (a, b) in kernels.iter().zip(&composed) {
+        assert!((a - b).abs() < 1e-4, "{kernels:?} {composed:?}");
+    }
+    let bf16 = losses(&format!("{LINE} --device cpu-composed --precision bf16"));
+    assert!(bf16 != composed && (bf16[0] - composed[0]).abs() < 0.05, "{bf16:?} {composed:?}");
 }
 
 #[test]

@@ -74,6 +74,15 @@ pub struct Opened {
 }
 
 impl Compute {
+    /// Opens the device for what has no kernels of the processor.
+    ///
+    /// # Errors
+    /// As [`Compute::open`].
+    pub fn open_composed(self) -> Result<Opened, TrainError> {
+        let on_cpu = || Opened { device: Device::Cpu, precision: Precision::F32 };
+        Ok(self.open()?.unwrap_or_else(on_cpu))
+    }
+
     /// Opens the device; `None` for the processor's own kernels.
     ///
     /// # Errors

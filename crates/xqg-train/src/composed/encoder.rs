@@ -2,21 +2,18 @@
 //! texts padded to one length. It reads places, settings and dropout from that network and holds
 //! nothing but the numbers, so the two cannot drift apart.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 use xqg_kernel::dropout::Rate;
 use xqg_kernel::ops::Activation;
 use xqg_model::recipe::Pooling;
 
 use super::device::Precision;
 use super::dropout::{Drop, TextDraws};
-use super::ops::{indices, layer_norm, softmax};
+use super::ops::{HIDDEN, Products, indices, layer_norm, softmax};
 use crate::network::forward::{Site, site};
 use crate::network::pass::Text;
 use crate::network::places::{Linear, Norm};
 use crate::network::{Encoder, embedding};
-
-/// Added to the scores of keys that are padding.
-const HIDDEN: f32 = -1e9;
 
 /// Added to a squared length before its root, so that no embedding is divided by zero.
 const SHORTEST_SQUARED: f64 = 1e-24;
@@ -29,7 +26,7 @@ pub(super) struct View<'a> {
     texts: &'a [&'a Text],
     width: usize,
     device: &'a Device,
-    precision: Precision,
+    products: Products,
     mask: Option<Tensor>,
 }
 
@@ -42,7 +39,8 @@ impl<'a> View<'a> {
         (device, precision): (&'a Device, Precision),
     ) -> Result<Self> {
         let width = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
-        let mut view = Self { encoder, values, texts, width, device, precision, mask: None };
+        let products = Products::new(precision, device);
+        let mut view = Self { encoder, values, texts, width, device, products, mask: None };
         if texts.iter().any(|text| text.ids.len() < width) {
             let numbers = view.by_token(HIDDEN, |_| 0.0);
             view.mask = Some(Tensor::from_vec(numbers, (texts.len(), 1, 1, width), device)?);
@@ -92,16 +90,16 @@ impl<'a> View<'a> {
     pub fn layer(&self, index: usize, x: &Tensor) -> Result<Tensor> {
         let layer = &self.encoder.places().layers[index];
         let context = self.attend(index, x)?;
-        let out = self.linear(&self.round(&context)?, &layer.attention_out)?;
+        let out = self.linear(&self.products.round(&context)?, &layer.attention_out)?;
         let out = self.drop_states(site(index, Site::Attention), out)?;
         let x = self.norm(&(out + x)?, &layer.attention_norm)?;
-        let inner = self.linear(&self.round(&x)?, &layer.expand)?;
+        let inner = self.linear(&self.products.round(&x)?, &layer.expand)?;
         let inner = match self.encoder.config().hidden_act {
             Activation::Gelu => inner.gelu_erf()?,
             Activation::GeluTanh => inner.gelu()?,
             Activation::Relu => inner.relu()?,
         };
-        let out = self.linear(&self.round(&inner)?, &layer.contract)?;
+        let out = self.linear(&self.products.round(&inner)?, &layer.contract)?;
         let out = self.drop_states(site(index, Site::Output), out)?;
         self.norm(&(out + x)?, &layer.output_norm)
     }
@@ -110,20 +108,21 @@ impl<'a> View<'a> {
     fn attend(&self, index: usize, x: &Tensor) -> Result<Tensor> {
         let c = self.encoder.config();
         let (b, t, h, heads) = (self.texts.len(), self.width, c.hidden_size, c.num_attention_heads);
-        let (x, d) = (self.round(x)?, h / heads);
+        let (x, d) = (self.products.round(x)?, h / heads);
         let split = |linear: &Linear| {
             let x = self.linear(&x, linear)?.reshape((b, t, heads, d))?;
             x.transpose(1, 2)?.contiguous()
         };
         let [query, key, value] = &self.encoder.places().layers[index].qkv;
         let query = (split(query)? * (d as f64).powf(-0.5))?;
-        let key = self.round(&split(key)?)?.transpose(2, 3)?;
-        let mut scores = self.product(&self.round(&query)?, &key)?;
+        let key = self.products.round(&split(key)?)?.transpose(2, 3)?;
+        let mut scores = self.products.of(&self.products.round(&query)?, &key)?;
         if let Some(mask) = &self.mask {
             scores = scores.broadcast_add(mask)?;
         }
         let p = self.drop_probabilities(index, softmax(&scores)?)?;
-        let context = self.product(&self.round(&p)?, &self.round(&split(value)?)?)?;
+        let context =
+            self.products.of(&self.products.round(&p)?, &self.products.round(&split(value)?)?)?;
         context.transpose(1, 2)?.contiguous()?.reshape((b * t, h))
     }
 
@@ -153,25 +152,7 @@ impl<'a> View<'a> {
 
     /// `x Wᵀ + b` for rounded rows x.
     fn linear(&self, x: &Tensor, linear: &Linear) -> Result<Tensor> {
-        let weight = self.round(&self.values[linear.weight])?.t()?;
-        self.product(x, &weight)?.broadcast_add(&self.values[linear.bias])
-    }
-
-    /// A factor in the precision of products. candle has no products of bf16 on the processor; there
-    /// the rounded numbers stay in 32 bits, which gives what a GPU gives.
-    fn round(&self, x: &Tensor) -> Result<Tensor> {
-        match self.precision {
-            Precision::F32 => Ok(x.clone()),
-            Precision::Bf16 if self.device.is_cpu() => {
-                x.to_dtype(DType::BF16)?.to_dtype(DType::F32)
-            }
-            Precision::Bf16 => x.to_dtype(DType::BF16),
-        }
-    }
-
-    /// The product of rounded factors, rounded itself, in 32 bits.
-    fn product(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        self.round(&a.matmul(b)?)?.to_dtype(DType::F32)
+        self.products.linear(x, (&self.values[linear.weight], &self.values[linear.bias]))
     }
 
     fn drop_states(&self, site: u64, x: Tensor) -> Result<Tensor> {

@@ -1,27 +1,21 @@
-//! A network on a device that learns there: parameters, gradients and moments stay on it, and only
-//! token ids, embeddings and their gradients travel in a step. They come back when a model or the
-//! run's state is written.
+//! An encoder on a device that learns there: in a step only token ids, embeddings and their gradients
+//! travel.
 
-use candle_core::{Device, Result as CandleResult, Tensor, Var};
+use candle_core::{Result as CandleResult, Tensor, Var};
 
-use super::adam;
 use super::device::{Opened, Precision};
 use super::encoder::View;
+use super::numbers::Numbers;
 use crate::cache::Chunks;
 use crate::error::TrainError;
 use crate::network::Encoder;
 use crate::network::pass::{Keep, Text};
-use crate::optimiser::{Moments, Optimiser};
-use crate::parameters::{Kind, Parameter};
+use crate::optimiser::Optimiser;
 
-/// The numbers of a network on a device.
+/// An encoder's numbers on a device.
 #[derive(Debug)]
 pub struct Learner {
-    /// Each parameter's values; those that learn are variables.
-    values: Vec<Tensor>,
-    gradients: Vec<Option<Tensor>>,
-    moments: Vec<Option<[Tensor; 2]>>,
-    device: Device,
+    numbers: Numbers,
     precision: Precision,
 }
 
@@ -47,13 +41,8 @@ impl Learner {
     /// # Errors
     /// When the device refuses.
     pub fn new(encoder: &Encoder, optimiser: &Optimiser, on: &Opened) -> Result<Self, TrainError> {
-        let (device, precision) = (on.device.clone(), on.precision);
-        let all = &encoder.parameters.0;
-        let values = all.iter().map(|p| value(p, &device)).collect::<CandleResult<_>>()?;
-        let moments = all.iter().zip(&optimiser.moments);
-        let moments =
-            moments.map(|(p, m)| adam::to_device(p, m, &device)).collect::<CandleResult<_>>()?;
-        Ok(Self { values, gradients: vec![None; all.len()], moments, device, precision })
+        let numbers = Numbers::new(&encoder.parameters, optimiser, &on.device)?;
+        Ok(Self { numbers, precision: on.precision })
     }
 
     /// Texts of similar length together, as places: each part has at most `tokens` tokens when it is
@@ -107,13 +96,12 @@ impl Learner {
         let texts: Vec<&Text> = order.iter().map(|&i| &texts[i]).collect();
         let still: Vec<Tensor>;
         let values: &[Tensor] = if keep == Keep::All {
-            &self.values
+            &self.numbers.values
         } else {
-            // Operations over values that are no variables keep nothing.
-            still = self.values.iter().map(Tensor::detach).collect();
+            still = self.numbers.still();
             &still
         };
-        let view = View::new(encoder, values, &texts, (&self.device, self.precision))?;
+        let view = View::new(encoder, values, &texts, (&self.numbers.device, self.precision))?;
         let mut inputs = vec![view.embed()?];
         for layer in 0..encoder.places().layers.len() {
             let next = view.layer(layer, &inputs[inputs.len() - 1])?;
@@ -163,9 +151,9 @@ impl Learner {
         let h = encoder.config().hidden_size;
         let rows: Vec<f32> =
             order.iter().flat_map(|&i| grad[i * h..][..h].iter().copied()).collect();
-        let grad = Tensor::from_vec(rows, (order.len(), h), &self.device)?;
+        let grad = Tensor::from_vec(rows, (order.len(), h), &self.numbers.device)?;
         match kept {
-            Kept::All(embeddings) => self.collect(&embeddings, &grad, None).map(drop),
+            Kept::All(embeddings) => self.numbers.collect(&embeddings, &grad, None).map(drop),
             Kept::Inputs(inputs) => {
                 let texts: Vec<&Text> = order.iter().map(|&i| &texts[i]).collect();
                 self.layers_back(encoder, &texts, inputs, grad)
@@ -181,39 +169,16 @@ impl Learner {
         mut inputs: Vec<Tensor>,
         mut grad: Tensor,
     ) -> CandleResult<()> {
-        let (values, device) = (self.values.clone(), self.device.clone());
+        let (values, device) = (self.numbers.values.clone(), self.numbers.device.clone());
         let view = View::new(encoder, &values, texts, (&device, self.precision))?;
         let mut pooled = true;
         while let Some(input) = inputs.pop() {
             let x = Var::from_tensor(&input)?;
             let y = if pooled { view.pool(&x)? } else { view.layer(inputs.len(), &x)? };
-            grad = self.collect(&y, &grad, Some(&x))?.unwrap_or(grad);
+            grad = self.numbers.collect(&y, &grad, Some(&x))?.unwrap_or(grad);
             pooled = false;
         }
-        self.collect(&view.embed()?, &grad, None).map(drop)
-    }
-
-    /// Takes a gradient back through all operations that led to `y`, adds those of the parameters,
-    /// and returns that of `x`.
-    fn collect(
-        &mut self,
-        y: &Tensor,
-        grad: &Tensor,
-        x: Option<&Var>,
-    ) -> CandleResult<Option<Tensor>> {
-        let mut store = (y * grad)?.sum_all()?.backward()?;
-        for (value, sum) in self.values.iter().zip(&mut self.gradients) {
-            let Some(found) = value.is_variable().then(|| store.remove(value)).flatten() else {
-                continue;
-            };
-            // A variable's gradient still hangs on the operations that led to it: they would stay in
-            // memory, and the next way back would go through them again.
-            *sum = Some(match sum.take() {
-                Some(sum) => (sum + found.detach())?,
-                None => found.detach(),
-            });
-        }
-        Ok(x.and_then(|x| store.remove(x)).map(|grad| grad.detach()))
+        self.numbers.collect(&view.embed()?, &grad, None).map(drop)
     }
 
     /// The gradients that were added, place by place; none for frozen parameters.
@@ -221,11 +186,7 @@ impl Learner {
     /// # Errors
     /// When the device refuses.
     pub fn gradients(&self) -> Result<Vec<Vec<f32>>, TrainError> {
-        let numbers = |gradient: &Option<Tensor>| match gradient {
-            Some(gradient) => gradient.flatten_all()?.to_vec1(),
-            None => Ok(Vec::new()),
-        };
-        Ok(self.gradients.iter().map(numbers).collect::<CandleResult<_>>()?)
+        self.numbers.gradients()
     }
 
     /// The sum of the squares of all gradients that were added.
@@ -233,13 +194,7 @@ impl Learner {
     /// # Errors
     /// When the device refuses.
     pub fn squares(&self) -> Result<f64, TrainError> {
-        let each = self.gradients.iter().flatten().map(|g| g.sqr()?.sum_all());
-        let each: Vec<Tensor> = each.collect::<CandleResult<_>>()?;
-        if each.is_empty() {
-            return Ok(0.0);
-        }
-        let each: Vec<f32> = Tensor::stack(&each, 0)?.to_vec1()?;
-        Ok(each.into_iter().map(f64::from).sum())
+        self.numbers.squares()
     }
 
     /// Changes all parameters by the gradients, and forgets these.
@@ -250,17 +205,9 @@ impl Learner {
         &mut self,
         encoder: &Encoder,
         optimiser: &mut Optimiser,
-        (norm, rate): (f64, f64),
+        change: (f64, f64),
     ) -> Result<(), TrainError> {
-        optimiser.steps += 1;
-        let step = optimiser.numbers(rate, norm);
-        let parts = self.values.iter().zip(&mut self.gradients).zip(&mut self.moments);
-        for (((value, gradient), moments), parameter) in parts.zip(&encoder.parameters.0) {
-            let Some(moments) = moments else { continue };
-            let gradient = gradient.take().map_or_else(|| value.zeros_like(), Ok)?;
-            adam::step(&step, parameter.kind, (value, &gradient.detach()), moments)?;
-        }
-        Ok(())
+        self.numbers.step(&encoder.parameters, optimiser, change)
     }
 
     /// Writes parameters and moments back to where models and states are saved from.
@@ -272,27 +219,6 @@ impl Learner {
         encoder: &mut Encoder,
         optimiser: &mut Optimiser,
     ) -> Result<(), TrainError> {
-        let parts = self.values.iter().zip(&self.moments).zip(&mut encoder.parameters.0);
-        for (((value, moments), parameter), on_host) in parts.zip(&mut optimiser.moments) {
-            let Some(moments) = moments else { continue };
-            parameter.values = value.flatten_all()?.to_vec1()?;
-            *on_host = to_host(parameter, moments)?;
-        }
-        Ok(())
+        self.numbers.to_host(&mut encoder.parameters, optimiser)
     }
-}
-
-/// A parameter on a device, as a variable where it learns.
-fn value(parameter: &Parameter, device: &Device) -> CandleResult<Tensor> {
-    let shape = parameter.shape.as_slice();
-    if parameter.kind == Kind::Frozen {
-        return Tensor::from_slice(&parameter.values, shape, device);
-    }
-    Ok(Var::from_slice(&parameter.values, shape, device)?.into_inner())
-}
-
-fn to_host(parameter: &Parameter, moments: &[Tensor; 2]) -> CandleResult<Moments> {
-    let [first, second] = moments;
-    let [first, second] = [first, second].map(|m| m.flatten_all()?.to_vec1());
-    Ok(adam::rows(parameter, first?, second?))
 }

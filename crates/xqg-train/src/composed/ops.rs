@@ -1,7 +1,56 @@
 //! The operations that networks are made of, from candle's differentiable ones.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use xqg_kernel::dropout::{Key, Rate};
+
+use super::device::Precision;
+
+/// Added to the scores of keys that may not be seen.
+pub const HIDDEN: f32 = -1e9;
+
+/// Products in the precision that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Products {
+    precision: Precision,
+    on_cpu: bool,
+}
+
+impl Products {
+    /// Products on a device.
+    pub fn new(precision: Precision, device: &Device) -> Self {
+        Self { precision, on_cpu: device.is_cpu() }
+    }
+
+    /// A factor in the precision of products. candle has no products of bf16 on the processor; there
+    /// the rounded numbers stay in 32 bits, which gives what a GPU gives.
+    pub fn round(self, x: &Tensor) -> Result<Tensor> {
+        match self.precision {
+            Precision::F32 => Ok(x.clone()),
+            Precision::Bf16 if self.on_cpu => x.to_dtype(DType::BF16)?.to_dtype(DType::F32),
+            Precision::Bf16 => x.to_dtype(DType::BF16),
+        }
+    }
+
+    /// The product of rounded factors, rounded itself, in 32 bits.
+    pub fn of(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        self.round(&a.matmul(b)?)?.to_dtype(DType::F32)
+    }
+
+    /// `x Wᵀ` for rows of any number of axes, rounded here.
+    pub fn rows(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let mut shape = x.dims().to_vec();
+        let input = shape.pop().unwrap_or(1);
+        let rows: usize = shape.iter().product();
+        shape.push(weight.dim(0)?);
+        let x = self.round(&x.reshape((rows, input))?)?;
+        self.of(&x, &self.round(weight)?.t()?)?.reshape(shape)
+    }
+
+    /// `x Wᵀ + b` for rounded rows x.
+    pub fn linear(self, x: &Tensor, (weight, bias): (&Tensor, &Tensor)) -> Result<Tensor> {
+        self.of(x, &self.round(weight)?.t()?)?.broadcast_add(bias)
+    }
+}
 
 /// The root-mean-square norm of the last axis: `x / sqrt(mean(x²) + eps) · weight`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -14,15 +63,6 @@ pub fn layer_norm(x: &Tensor, (weight, bias): (&Tensor, &Tensor), eps: f64) -> R
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let scale = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
     centred.broadcast_div(&scale)?.broadcast_mul(weight)?.broadcast_add(bias)
-}
-
-/// `x Wᵀ` for rows of any number of axes.
-pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let mut shape = x.dims().to_vec();
-    let input = shape.pop().unwrap_or(1);
-    let rows: usize = shape.iter().product();
-    shape.push(weight.dim(0)?);
-    x.reshape((rows, input))?.matmul(&weight.t()?)?.reshape(shape)
 }
 
 /// The logarithm of the softmax over the last axis.

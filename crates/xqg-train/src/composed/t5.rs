@@ -4,12 +4,10 @@ use candle_core::{Device, Result as CandleResult, Tensor, Var};
 use xqg_model::checkpoint::{Checkpoint, CheckpointError};
 use xqg_model::t5_config::T5Config;
 
-use super::ops::{Draws, indices, linear, rms_norm, softmax};
+use super::device::Opened;
+use super::ops::{Draws, HIDDEN, Products, indices, rms_norm, softmax};
 use crate::error::TrainError;
 use crate::parameters::{Kind, Parameters};
-
-/// Added to the scores of keys that a query may not see.
-const HIDDEN: f32 = -1e9;
 
 /// The four weights of an attention; places in the parameters.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +53,7 @@ pub struct T5 {
     encoder: Stack,
     decoder: Stack,
     head: Option<usize>,
+    products: Products,
     pub(super) vars: Vec<Var>,
     pub(super) device: Device,
 }
@@ -144,11 +143,7 @@ impl T5 {
     ///
     /// # Errors
     /// When a tensor is missing, of another shape, or the device refuses.
-    pub fn load(
-        checkpoint: &Checkpoint,
-        config: T5Config,
-        device: Device,
-    ) -> Result<Self, TrainError> {
+    pub fn load(checkpoint: &Checkpoint, config: T5Config, on: Opened) -> Result<Self, TrainError> {
         let parameters = Parameters::default();
         let mut names = Names { checkpoint, config: &config, parameters };
         let size = [config.vocab_size, config.d_model];
@@ -158,8 +153,10 @@ impl T5 {
         let tied = config.scales() || checkpoint.shape("lm_head.weight").is_none();
         let head = if tied { None } else { Some(names.weight("lm_head.weight".into(), &size)?) };
         let parameters = names.parameters;
-        let vars = Vec::new();
-        let mut t5 = Self { parameters, config, words, encoder, decoder, head, vars, device };
+        let (vars, device) = (Vec::new(), on.device);
+        let products = Products::new(on.precision, &device);
+        let mut t5 =
+            Self { parameters, config, words, encoder, decoder, head, products, vars, device };
         t5.refresh()?;
         Ok(t5)
     }
@@ -212,7 +209,7 @@ impl T5 {
         if self.config.scales() {
             x = (x * (self.config.d_model as f64).powf(-0.5))?;
         }
-        linear(&x, &self.vars[self.head.unwrap_or(self.words)])
+        self.products.rows(&x, &self.vars[self.head.unwrap_or(self.words)])
     }
 
     /// What is added to scores so that padding is not seen: texts x 1 x queries x keys.
@@ -271,15 +268,17 @@ impl T5 {
         let (heads, d) = (self.config.num_heads, self.config.d_kv);
         let split = |x: &Tensor, place: usize| {
             let (texts, n, _) = x.dims3()?;
-            let parts = linear(x, &self.vars[place])?.reshape((texts, n, heads, d))?;
+            let parts = self.products.rows(x, &self.vars[place])?.reshape((texts, n, heads, d))?;
             parts.transpose(1, 2)?.contiguous()
         };
         let (q, k) = (split(from, attention.query)?, split(to, attention.key)?);
         // T5 does not scale the scores: its initialisation does.
-        let scores = q.matmul(&k.transpose(2, 3)?.contiguous()?)?;
+        let round = |x: &Tensor| self.products.round(x);
+        let scores = self.products.of(&round(&q)?, &round(&k)?.transpose(2, 3)?)?;
         let p = drop(draws, &softmax(&scores.broadcast_add(seen)?)?)?;
-        let context = p.matmul(&split(to, attention.value)?)?.transpose(1, 2)?.contiguous()?;
-        linear(&context.reshape((texts, n, heads * d))?, &self.vars[attention.output])
+        let value = round(&split(to, attention.value)?)?;
+        let context = self.products.of(&round(&p)?, &value)?.transpose(1, 2)?.contiguous()?;
+        self.products.rows(&context.reshape((texts, n, heads * d))?, &self.vars[attention.output])
     }
 
     fn feed_forward(
@@ -288,12 +287,12 @@ impl T5 {
         x: &Tensor,
         draws: Option<&Draws>,
     ) -> CandleResult<Tensor> {
-        let first = linear(x, &self.vars[part.first])?;
+        let first = self.products.rows(x, &self.vars[part.first])?;
         let inner = match part.gate {
-            Some(gate) => (first.gelu()? * linear(x, &self.vars[gate])?)?,
+            Some(gate) => (first.gelu()? * self.products.rows(x, &self.vars[gate])?)?,
             None => first.relu()?,
         };
-        linear(&drop(draws, &inner)?, &self.vars[part.output])
+        self.products.rows(&drop(draws, &inner)?, &self.vars[part.output])
     }
 }
 

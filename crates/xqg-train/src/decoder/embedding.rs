@@ -8,7 +8,7 @@ use crate::gradients::Gradients;
 use crate::network::pass::sized;
 
 /// Dropout's name for the embeddings; the layers' begin at 4.
-pub(super) const SITE: u64 = 0;
+pub(crate) const SITE: u64 = 0;
 
 impl Decoder {
     /// Fills a group's states with its tokens' embeddings.

@@ -15,12 +15,12 @@ use crate::network::places::{Linear, Norm};
 pub(super) const ACTIVATION: Activation = Activation::Gelu;
 
 /// The three sublayers, in their order: places of norms, inputs and dropout.
-pub(super) const OWN: usize = 0;
-pub(super) const CROSS: usize = 1;
-pub(super) const FEED: usize = 2;
+pub(crate) const OWN: usize = 0;
+pub(crate) const CROSS: usize = 1;
+pub(crate) const FEED: usize = 2;
 
 /// What a sublayer's dropout is called.
-pub(super) fn site(layer: usize, sublayer: usize) -> u64 {
+pub(crate) fn site(layer: usize, sublayer: usize) -> u64 {
     4 + layer as u64 * 4 + sublayer as u64
 }
 

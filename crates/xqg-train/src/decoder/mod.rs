@@ -10,12 +10,12 @@
 
 mod attention;
 mod backward;
-mod embedding;
-mod forward;
+pub(crate) mod embedding;
+pub(crate) mod forward;
 mod init;
 mod output;
 mod pass;
-mod places;
+pub(crate) mod places;
 mod weights;
 
 use xqg_kernel::dropout::{Key, Rate};
@@ -130,6 +130,10 @@ impl Decoder {
     /// The shape of the network.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Adds the gradients of a batch's mean loss over its tokens; returns the loss.

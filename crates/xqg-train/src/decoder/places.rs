@@ -6,14 +6,14 @@ use crate::parameters::Kind;
 
 /// An attention: query, key, value and what follows.
 #[derive(Debug, Clone)]
-pub(super) struct Attention {
+pub(crate) struct Attention {
     pub qkv: [Linear; 3],
     pub out: Linear,
 }
 
 /// One layer.
 #[derive(Debug, Clone)]
-pub(super) struct Layer {
+pub(crate) struct Layer {
     pub self_norm: Norm,
     pub own: Attention,
     pub cross_norm: Norm,
@@ -25,7 +25,7 @@ pub(super) struct Layer {
 
 /// The whole network.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(crate) struct Places {
     pub words: usize,
     pub positions: usize,
     pub output_bias: usize,

@@ -287,9 +287,7 @@ impl GeneratorConfig {
         share("decoder.dropout", f64::from(decoder.dropout))?;
         share("decoder.source_dropout", f64::from(decoder.source_dropout))?;
         share("loss.label_smoothing", f64::from(self.loss.label_smoothing))?;
-        share("optimiser.warmup", self.optimiser.warmup)?;
-        positive("optimiser.learning_rate", self.optimiser.learning_rate)?;
-        positive("optimiser.clip", self.optimiser.clip)?;
+        self.optimiser.check()?;
         self.tasks.iter().try_for_each(|task| positive("tasks.weight", task.weight))?;
         let mut seen = std::collections::BTreeSet::new();
         match self.langs.iter().find(|lang| !seen.insert(lang.code())) {

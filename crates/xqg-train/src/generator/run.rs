@@ -1,11 +1,17 @@
 //! The loop of a generator's run, whatever is trained: steps, validations, saves, and the end.
 
-use super::config::{GeneratorConfig, GeneratorRun};
-use super::trainer::{Event, MEASURE};
+use std::path::PathBuf;
+
+use xqg_data::file::remove;
+use xqg_kernel::dropout::Rate;
+
+use super::config::{GeneratorConfig, GeneratorRun, SourcesConfig};
+use super::event::{Event, MEASURE};
 use crate::error::TrainError;
 use crate::log::{Log, Step};
-use crate::optimiser::Schedule;
-use crate::state::Progress;
+use crate::optimiser::{AdamW, Optimiser, Schedule};
+use crate::parameters::Parameters;
+use crate::state::{self, Progress};
 
 /// What a run has beside what it trains.
 #[derive(Debug)]
@@ -18,9 +24,40 @@ pub struct Course {
     pub progress: Progress,
     /// Where it is written down.
     pub log: Log,
+    /// Rows that are learned from.
+    rows: usize,
 }
 
 impl Course {
+    /// Takes up the state of an earlier run over so many rows, if there is one; `force` throws it
+    /// away.
+    ///
+    /// # Errors
+    /// When there is the state of another run, or a damaged one.
+    pub fn open(
+        config: GeneratorConfig,
+        rows: usize,
+        network: (&mut Parameters, &mut Optimiser),
+        force: bool,
+    ) -> Result<Self, TrainError> {
+        if force {
+            remove(&state::state_folder(&config.out))?;
+        }
+        let progress = state::load_run(&config.out, (&same(&config), rows), &mut [network])?;
+        let progress = progress.unwrap_or_default();
+        let log = Log::open(&config.out, progress.step)?;
+        Ok(Self { schedule: schedule(&config), progress, log, rows, config })
+    }
+
+    /// Saves the state.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn save(&self, network: (&Parameters, &Optimiser)) -> Result<(), TrainError> {
+        let settings = same(&self.config);
+        state::save_run(&self.config.out, (&settings, self.rows), &[network], &self.progress)
+    }
+
     fn run(&self) -> &GeneratorRun {
         &self.config.run
     }
@@ -68,13 +105,13 @@ pub trait Learner {
     ///
     /// # Errors
     /// When the disk refuses.
-    fn save(&self) -> Result<(), TrainError>;
+    fn save(&mut self) -> Result<(), TrainError>;
 
     /// Writes the model under a name.
     ///
     /// # Errors
     /// When the disk refuses.
-    fn write(&self, name: &str) -> Result<(), TrainError>;
+    fn write(&mut self, name: &str) -> Result<(), TrainError>;
 }
 
 /// Steps until the run is done; returns how far it came.
@@ -153,7 +190,7 @@ pub fn card(course: &Course, base: &str, how: &str, tasks: &[(String, usize, usi
     let config = &course.config;
     let langs: Vec<&str> = config.langs.iter().map(|lang| lang.code()).collect();
     let licence = config.data.licence.as_deref().unwrap_or("not stated");
-    let config = GeneratorConfig { out: std::path::PathBuf::new(), ..config.clone() };
+    let config = GeneratorConfig { out: PathBuf::new(), ..config.clone() };
     let settings = toml::to_string(&config).expect("a configuration is TOML");
     format!(
         "---\nbase_model: {base}\npipeline_tag: text-generation\n---\n\
@@ -166,4 +203,35 @@ pub fn card(course: &Course, base: &str, how: &str, tasks: &[(String, usize, usi
         langs.join(", "),
         course.progress.step,
     )
+}
+
+/// A share that dropout may have.
+///
+/// # Errors
+/// When it is below 0 or not below 1.
+pub fn rate(name: &'static str, share: f32) -> Result<Rate, TrainError> {
+    Rate::new(share).ok_or_else(|| TrainError::Setting {
+        name,
+        expected: "0 or more and below 1",
+        found: share.to_string(),
+    })
+}
+
+/// The optimiser's settings.
+pub fn adam(config: &GeneratorConfig) -> AdamW {
+    let o = &config.optimiser;
+    let [beta1, beta2] = o.betas;
+    AdamW { beta1, beta2, eps: o.eps, decay: o.weight_decay, clip: o.clip }
+}
+
+fn schedule(config: &GeneratorConfig) -> Schedule {
+    let (steps, o) = (config.run.steps, &config.optimiser);
+    let warmup = (o.warmup * steps as f64).round() as u64;
+    Schedule { peak: o.learning_rate, warmup, steps, decay: o.decay }
+}
+
+/// The settings that make a run the same one, wherever it lies.
+fn same(config: &GeneratorConfig) -> GeneratorConfig {
+    let data = SourcesConfig { states: None, ..config.data.clone() };
+    GeneratorConfig { out: PathBuf::new(), data, ..config.clone() }
 }

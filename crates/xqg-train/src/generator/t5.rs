@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::Device;
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
 use xqg_data::file::{
@@ -17,11 +16,11 @@ use xqg_model::generator::prompt;
 use xqg_model::t5_config::T5Config;
 use xqg_model::tokenizer::{Tokenizer, Tokens};
 
-use super::config::{GeneratorConfig, TaskConfig};
+use super::config::GeneratorConfig;
+use super::event::Event;
+use super::prepared::{HELD_OUT, Prepared, TRAIN};
 use super::rows::{Row, Task};
-use super::run::{self, Course, HeldOut, Learner, card};
-use super::sampler::Sampler;
-use super::trainer::{Event, adam, rate, same, schedule};
+use super::run::{self, Course, HeldOut, Learner, adam, card, rate};
 use super::vocabulary::Ids;
 use crate::composed::decoding::{Losses, Pairs, Share};
 use crate::composed::device::Compute;
@@ -29,23 +28,16 @@ use crate::composed::t5::T5;
 use crate::error::TrainError;
 use crate::folder::copy_small;
 use crate::gradients::Gradients;
-use crate::log::{Log, Step};
+use crate::log::Step;
 use crate::optimiser::Optimiser;
-use crate::state::{self, Progress};
-
-const TRAIN: usize = 0;
-const HELD_OUT: usize = 1;
+use crate::state::Progress;
 
 /// A task that is ready.
 #[derive(Debug)]
 struct Ready {
-    name: String,
+    task: Prepared,
     side: Side,
-    judged: f64,
     sources: Vec<String>,
-    rows: [Vec<Row>; 2],
-    targets: [Vec<Ids>; 2],
-    sampler: Sampler,
 }
 
 /// Texts to tokens.
@@ -69,7 +61,6 @@ pub struct T5Trainer {
     dropout: Rate,
     optimiser: Optimiser,
     gradients: Gradients,
-    too_long: usize,
     truncated: usize,
     _lock: Lock,
 }
@@ -87,34 +78,26 @@ impl T5Trainer {
         force: bool,
     ) -> Result<Self, TrainError> {
         config.check()?;
-        let device = compute.open()?.map_or(Device::Cpu, |opened| opened.device);
+        let device = compute.open_composed()?;
         config.out = output_path(&config.out)?;
         let lock = Lock::take(&config.out)?;
         let shape = T5Config::read(base)?;
         let dropout = rate("decoder.dropout", config.decoder.dropout)?;
         let (tokenizer, most) = (Tokenizer::open(base)?, config.data.prompt_tokens);
         let reader = Reader { tokenizer, most, known: shape.vocab_size };
-        let (mut tasks, mut too_long, mut truncated) = (Vec::new(), 0, 0);
-        for (number, said) in config.tasks.iter().enumerate() {
-            let (task, left_out) = Ready::read(&config, (number, said), &reader)?;
-            too_long += left_out;
-            truncated += reader.truncated(&task, &config)?;
-            tasks.push(task);
+        let tasks = (0..config.tasks.len()).map(|number| Ready::read(&config, number, &reader));
+        let tasks: Vec<Ready> = tasks.collect::<Result<_, _>>()?;
+        let mut truncated = 0;
+        for task in &tasks {
+            truncated += reader.truncated(task, &config)?;
         }
         writable_folder(&config.out)?;
-        if force {
-            remove(&state::state_folder(&config.out))?;
-        }
         let mut t5 = T5::load(&Checkpoint::open(base)?, shape, device)?;
         let mut optimiser = Optimiser::new(adam(&config), &t5.parameters);
-        let rows = tasks.iter().map(|t| t.rows[TRAIN].len()).sum();
-        let networks = &mut [(&mut t5.parameters, &mut optimiser)];
-        let progress = state::load_run(&config.out, (&same(&config), rows), networks)?;
+        let rows = tasks.iter().map(|t| t.task.rows[TRAIN].len()).sum();
+        let course = Course::open(config, rows, (&mut t5.parameters, &mut optimiser), force)?;
         t5.refresh()?;
-        let progress = progress.unwrap_or_default();
-        let log = Log::open(&config.out, progress.step)?;
         let gradients = Gradients::zeros(&t5.parameters);
-        let course = Course { schedule: schedule(&config), progress, log, config };
         let base = base.to_path_buf();
         Ok(Self {
             course,
@@ -125,7 +108,6 @@ impl T5Trainer {
             dropout,
             optimiser,
             gradients,
-            too_long,
             truncated,
             _lock: lock,
         })
@@ -147,7 +129,7 @@ impl T5Trainer {
     /// The rows of a step, as task and place.
     fn rows(&mut self, step: u64) -> Vec<(usize, usize)> {
         let tasks = self.tasks.iter_mut().enumerate();
-        tasks.flat_map(|(i, t)| t.sampler.step(step).into_iter().map(move |row| (i, row))).collect()
+        tasks.flat_map(|(i, t)| t.task.step(step).into_iter().map(move |row| (i, row))).collect()
     }
 
     /// Inputs and targets of some rows.
@@ -156,10 +138,10 @@ impl T5Trainer {
         let mut pairs = Pairs::default();
         for &(task, row) in rows {
             let task = &self.tasks[task];
-            let Row { source, lang, .. } = &task.rows[part][row];
+            let Row { source, lang, .. } = &task.task.rows[part][row];
             let prompt = prompted(task.side, &prompt(langs[*lang]), langs[*lang].name());
             pairs.inputs.push(self.reader.input(&prompt, &task.sources[*source])?.ids);
-            pairs.targets.push(task.targets[part][row].clone());
+            pairs.targets.push(task.task.ids[part][row].clone());
         }
         Ok(pairs)
     }
@@ -168,7 +150,7 @@ impl T5Trainer {
         let config = &self.course.config;
         let (at_once, seed) = (config.batch.at_once, config.run.seed);
         let smoothing = f64::from(config.loss.label_smoothing);
-        let length = |&(task, row): &(usize, usize)| self.tasks[task].targets[TRAIN][row].len();
+        let length = |&(task, row): &(usize, usize)| self.tasks[task].task.ids[TRAIN][row].len();
         let tokens = rows.iter().map(length).sum();
         let key = Key::new(seed).part(2).part(number);
         let mut all = Losses::default();
@@ -184,10 +166,10 @@ impl T5Trainer {
         Ok(all)
     }
 
-    /// The mean loss over tokens of a task's first held-out questions; `None` where there are none.
-    fn held_out_loss(&self, number: usize) -> Result<Option<f64>, TrainError> {
+    /// The loss of a task's first held-out questions, all tokens together, and the tokens.
+    fn held_out_loss(&self, number: usize) -> Result<(f64, usize), TrainError> {
         let config = &self.course.config;
-        let count = self.tasks[number].rows[HELD_OUT].len().min(config.run.validate_on);
+        let count = self.tasks[number].task.looked_at(config);
         let rows: Vec<(usize, usize)> = (0..count).map(|row| (number, row)).collect();
         let (mut total, mut tokens) = (0.0, 0);
         for some in rows.chunks(config.batch.at_once) {
@@ -196,16 +178,13 @@ impl T5Trainer {
             total -= sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
             tokens += pairs.targets.iter().map(Vec::len).sum::<usize>();
         }
-        Ok((tokens > 0).then(|| total / tokens as f64))
-    }
-
-    fn count(&self, task: &Ready) -> (String, usize, usize) {
-        (task.name.clone(), task.rows[TRAIN].len(), task.rows[HELD_OUT].len())
+        Ok((total, tokens))
     }
 
     fn broken(&self, number: u64, rows: &[(usize, usize)], loss: f64) -> TrainError {
-        let text =
-            |&(task, row): &(usize, usize)| format!("`{}`", self.tasks[task].rows[TRAIN][row].text);
+        let text = |&(task, row): &(usize, usize)| {
+            format!("`{}`", self.tasks[task].task.rows[TRAIN][row].text)
+        };
         let texts: Vec<String> = rows.iter().take(3).map(text).collect();
         TrainError::NotFinite { step: number + 1, loss, queries: texts.join(", ") }
     }
@@ -218,9 +197,9 @@ impl Learner for T5Trainer {
 
     fn begun(&self) -> Event {
         Event::Begun {
-            tasks: self.tasks.iter().map(|task| self.count(task)).collect(),
+            tasks: self.tasks.iter().map(|t| t.task.counts()).collect(),
             truncated: self.truncated,
-            too_long: self.too_long,
+            too_long: self.tasks.iter().map(|t| t.task.too_long).sum(),
             vocabulary: self.reader.known,
             parameters: self.t5.parameters.count(),
             done: self.course.progress.step,
@@ -246,30 +225,25 @@ impl Learner for T5Trainer {
 
     fn held_out(&mut self) -> Result<Vec<HeldOut>, TrainError> {
         let mut found = Vec::new();
-        for (number, Ready { name, judged, .. }) in self.tasks.iter().enumerate() {
-            if let Some(loss) = self.held_out_loss(number)? {
-                found.push(HeldOut { name: name.clone(), loss, judged: *judged });
-            }
+        for (number, task) in self.tasks.iter().enumerate() {
+            found.extend(task.task.held_out(self.held_out_loss(number)?));
         }
         Ok(found)
     }
 
-    fn save(&self) -> Result<(), TrainError> {
-        let Course { config, progress, .. } = &self.course;
-        let rows = self.tasks.iter().map(|t| t.rows[TRAIN].len()).sum();
-        let networks = [(&self.t5.parameters, &self.optimiser)];
-        state::save_run(&config.out, (&same(config), rows), &networks, progress)
+    fn save(&mut self) -> Result<(), TrainError> {
+        self.course.save((&self.t5.parameters, &self.optimiser))
     }
 
     /// Writes the model as the base's folder has it, with the weights of now.
-    fn write(&self, name: &str) -> Result<(), TrainError> {
+    fn write(&mut self, name: &str) -> Result<(), TrainError> {
         let to = self.course.config.out.join(name);
         let partial = partial_path(&to);
         remove(&partial)?;
         std::fs::create_dir_all(&partial).map_err(DataError::io("creating", &partial))?;
         copy_small(&self.base, &partial)?;
         let base = self.base.file_name().unwrap_or_default().to_string_lossy();
-        let tasks: Vec<_> = self.tasks.iter().map(|task| self.count(task)).collect();
+        let tasks: Vec<_> = self.tasks.iter().map(|t| t.task.counts()).collect();
         let how = format!("by {base}\n\nThe whole of `{base}`");
         write_whole(
             &partial.join("README.md"),
@@ -316,48 +290,22 @@ impl Reader {
         Ok(all.iter().filter(|tokens| tokens.truncated).count())
     }
 
-    /// Rows whose questions have at most so many tokens, with the tokens.
-    fn targets(&self, rows: Vec<Row>, limit: usize) -> Result<(Vec<Row>, Vec<Ids>), TrainError> {
+    /// The tokens of some rows' questions, ends included.
+    fn targets(&self, rows: &[Row]) -> Result<Vec<Ids>, TrainError> {
         let texts: Vec<String> = rows.iter().map(|row| row.text.clone()).collect();
         let ids = self.tokenizer.encode("", &texts, usize::MAX)?;
         ids.iter().try_for_each(|tokens| self.check(&tokens.ids))?;
-        let both = rows.into_iter().zip(ids.into_iter().map(|tokens| tokens.ids));
-        Ok(both.filter(|(_, ids)| ids.len() <= limit).unzip())
+        Ok(ids.into_iter().map(|tokens| tokens.ids).collect())
     }
 }
 
 impl Ready {
-    /// Reads a task; and how many questions were too long.
-    fn read(
-        config: &GeneratorConfig,
-        (number, said): (usize, &TaskConfig),
-        reader: &Reader,
-    ) -> Result<(Self, usize), TrainError> {
+    fn read(config: &GeneratorConfig, number: usize, reader: &Reader) -> Result<Self, TrainError> {
+        let said = &config.tasks[number];
         let Task { sources, train, held_out } = Task::read(config, said)?;
-        let all = train.len() + held_out.len();
-        let limit = config.decoder.positions;
-        let (train, train_ids) = reader.targets(train, limit)?;
-        let (held_out, held_out_ids) = reader.targets(held_out, limit)?;
-        let too_long = all - train.len() - held_out.len();
-        if train.is_empty() {
-            return Err(TrainError::Setting {
-                name: "decoder.positions",
-                expected: "room for some questions of each task",
-                found: format!("{limit}, and every question of {} is longer", said.name),
-            });
-        }
-        let total: f64 = config.tasks.iter().map(|t| t.weight).sum();
-        let key = Key::new(config.run.seed).part(1).part(number as u64);
-        let share = said.weight / total * config.batch.questions as f64;
-        let task = Self {
-            name: said.name.clone(),
-            side: said.side.into(),
-            judged: said.judged.unwrap_or(said.weight),
-            sources,
-            sampler: Sampler::new(key, &train, share),
-            rows: [train, held_out],
-            targets: [train_ids, held_out_ids],
-        };
-        Ok((task, too_long))
+        let tokens = |rows: &[Row]| reader.targets(rows);
+        let room = (config.decoder.positions, &tokens as &dyn Fn(&[Row]) -> _);
+        let task = Prepared::new(config, number, [train, held_out], room)?;
+        Ok(Self { task, side: said.side.into(), sources })
     }
 }

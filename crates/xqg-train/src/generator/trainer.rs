@@ -1,103 +1,39 @@
 //! The training loop of a generator: rows in, steps, validation, saves; and on again after a kill.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use xqg_data::file::{Lock, output_path, remove, writable_folder};
-use xqg_kernel::dropout::{Key, Rate};
+use xqg_data::file::{Lock, output_path, writable_folder};
+use xqg_kernel::dropout::Key;
 use xqg_model::checkpoint::Checkpoint;
 use xqg_model::encoder::{Encoder, EncoderOptions};
 use xqg_model::linear::Precision;
 use xqg_model::recipe::Recipe;
 
 use super::config::{GeneratorConfig, Output};
+use super::event::Event;
 use super::folder::{self, About};
+use super::learning::LearningDecoder;
 use super::memories::Memories;
+use super::prepared::{HELD_OUT, Prepared, TRAIN};
 use super::rows::{Row, Task};
-use super::run::{self, Course, HeldOut, Learner, card};
-use super::sampler::Sampler;
-use super::vocabulary::{EOS, Ids, Vocabulary};
-use crate::decoder::{Batch, Decoder, Initial, Lists, Memory, Shape, Target, TextLoss, Workspace};
+use super::run::{self, Course, HeldOut, Learner, adam, card, rate};
+use super::vocabulary::{EOS, Vocabulary};
+use crate::composed::device::Compute;
+use crate::decoder::{Batch, Decoder, Initial, Lists, Memory, Shape, Target};
 use crate::error::TrainError;
-use crate::gradients::Gradients;
-use crate::log::{Log, Step};
-use crate::optimiser::{AdamW, Optimiser, Schedule};
-use crate::state::{self, Progress};
-
-/// The validation measure's name in logs: the mean over tokens, weighted over tasks.
-pub const MEASURE: &str = "held-out loss";
+use crate::log::Step;
+use crate::state::Progress;
 
 /// Questions that are looked at together where nothing is learned.
 const AT_ONCE: usize = 128;
 
-/// What a run tells while it goes.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The encoder reads the sources of a task, or finds that it has read them before.
-    Read {
-        /// The task.
-        task: String,
-        /// Sources whose states are there.
-        done: usize,
-        /// Sources in all.
-        of: usize,
-    },
-    /// All is read; the first step follows.
-    Begun {
-        /// For each task its name, rows that are learned from and rows that are held out.
-        tasks: Vec<(String, usize, usize)>,
-        /// Sources that were cut.
-        truncated: usize,
-        /// Questions that are longer than the positions and were left out.
-        too_long: usize,
-        /// Tokens, language tags included.
-        vocabulary: usize,
-        /// Parameters.
-        parameters: usize,
-        /// Steps that an earlier run has done.
-        done: u64,
-        /// Steps in all.
-        steps: u64,
-    },
-    /// A step is done.
-    Stepped(Step),
-    /// The held-out questions were looked at.
-    Validated {
-        /// After which step.
-        step: u64,
-        /// The measure's value.
-        value: f64,
-        /// The loss of each task.
-        tasks: Vec<(String, f64)>,
-        /// Whether it is the best so far, which was written.
-        best: bool,
-    },
-    /// The state was saved.
-    Saved {
-        /// After which step.
-        step: u64,
-    },
-    /// Nothing better came for as long as the settings wait.
-    Stopped {
-        /// After which step.
-        step: u64,
-    },
-}
-
-/// A task that is ready.
+/// A task that is ready, with what the encoder says of its sources.
 #[derive(Debug)]
 struct Ready {
-    name: String,
-    judged: f64,
-    rows: [Vec<Row>; 2],
-    ids: [Vec<Ids>; 2],
+    task: Prepared,
     memories: Memories,
-    sampler: Sampler,
 }
-
-const TRAIN: usize = 0;
-const HELD_OUT: usize = 1;
 
 /// A run that is ready for its next step.
 #[derive(Debug)]
@@ -107,11 +43,7 @@ pub struct GeneratorTrainer {
     vocabulary: Vocabulary,
     tasks: Vec<Ready>,
     lists: Lists,
-    decoder: Decoder,
-    optimiser: Optimiser,
-    gradients: Gradients,
-    workspace: Workspace,
-    too_long: usize,
+    learning: LearningDecoder,
     _lock: Lock,
 }
 
@@ -120,13 +52,15 @@ impl GeneratorTrainer {
     /// takes up the state of an earlier run if there is one; `force` throws that away.
     ///
     /// # Errors
-    /// When a file is missing, bad or of another run.
+    /// When a file is missing, bad or of another run, or there is no such device.
     pub fn open(
         mut config: GeneratorConfig,
+        compute: Compute,
         force: bool,
         tell: &mut dyn FnMut(&Event),
     ) -> Result<Self, TrainError> {
         config.check()?;
+        let device = compute.open()?;
         config.out = output_path(&config.out)?;
         let lock = Lock::take(&config.out)?;
         let encoder = encoder(&config)?;
@@ -136,33 +70,19 @@ impl GeneratorTrainer {
         writable_folder(&config.out)?;
         let vocabulary = Vocabulary::open(&config, &tasks, &config.out.join("vocabulary"))?;
         let shape = shape(&config, &vocabulary, encoder.hidden_size());
-        let (tasks, too_long) = ready(&config, (&encoder, &vocabulary), tasks, tell)?;
-        if force {
-            remove(&state::state_folder(&config.out))?;
-        }
+        let tasks = ready(&config, (&encoder, &vocabulary), tasks, tell)?;
         let mut decoder = Decoder::new(shape, &initial(&config, &vocabulary)?);
         decoder.dropout = Some(rate("decoder.dropout", config.decoder.dropout)?);
-        let mut optimiser = Optimiser::new(adam(&config), &decoder.parameters);
-        let rows = tasks.iter().map(|t| t.rows[TRAIN].len()).sum();
-        let networks = &mut [(&mut decoder.parameters, &mut optimiser)];
-        let progress = state::load_run(&config.out, (&same(&config), rows), networks)?;
-        let progress = progress.unwrap_or_default();
-        let log = Log::open(&config.out, progress.step)?;
+        let mut learning = LearningDecoder::new(decoder, adam(&config));
         let lists = lists(&config, &vocabulary);
-        let gradients = Gradients::zeros(&decoder.parameters);
-        Ok(Self {
-            contract: encoder.contract().clone(),
-            vocabulary,
-            tasks,
-            lists,
-            decoder,
-            optimiser,
-            gradients,
-            workspace: Workspace::default(),
-            too_long,
-            course: Course { schedule: schedule(&config), progress, log, config },
-            _lock: lock,
-        })
+        let rows = tasks.iter().map(|t| t.task.rows[TRAIN].len()).sum();
+        let network = (&mut learning.decoder.parameters, &mut learning.optimiser);
+        let course = Course::open(config, rows, network, force)?;
+        if let Some(device) = device {
+            learning.place(&device)?;
+        }
+        let contract = encoder.contract().clone();
+        Ok(Self { course, contract, vocabulary, tasks, lists, learning, _lock: lock })
     }
 
     /// Where the run lies.
@@ -184,7 +104,7 @@ impl GeneratorTrainer {
         let share = self.course.config.decoder.source_dropout;
         let mut batch = Batch::default();
         for (number, task) in self.tasks.iter_mut().enumerate() {
-            let rows = task.sampler.step(step);
+            let rows = task.task.step(step);
             let key = key.part(number as u64);
             let drop = (share > 0.0).then_some((key.part(u64::MAX), share));
             let about = (&self.vocabulary, &self.course.config);
@@ -195,28 +115,27 @@ impl GeneratorTrainer {
 
     fn broken(&mut self, step: u64, loss: f64) -> TrainError {
         let named = |t: &mut Ready| {
-            let rows = t.sampler.step(step);
-            rows.first().map(|&row| format!("`{}`", t.rows[TRAIN][row].text))
+            let rows = t.task.step(step);
+            rows.first().map(|&row| format!("`{}`", t.task.rows[TRAIN][row].text))
         };
         let texts: Vec<String> = self.tasks.iter_mut().filter_map(named).collect();
         TrainError::NotFinite { step: step + 1, loss, queries: texts.join(", ") }
     }
 
-    /// The mean loss over tokens of a task's first held-out questions; `None` where there are none.
-    fn held_out_loss(&mut self, number: usize) -> Option<f64> {
+    /// The loss of a task's first held-out questions, all tokens together, and the tokens.
+    fn held_out_loss(&mut self, number: usize) -> Result<(f64, usize), TrainError> {
         let task = &self.tasks[number];
-        let count = task.rows[HELD_OUT].len().min(self.course.config.run.validate_on);
+        let count = task.task.looked_at(&self.course.config);
         let (mut total, mut tokens) = (0.0, 0);
         for start in (0..count).step_by(AT_ONCE) {
             let rows: Vec<usize> = (start..count.min(start + AT_ONCE)).collect();
             let (mut batch, about) = (Batch::default(), (&self.vocabulary, &self.course.config));
             task.add(HELD_OUT, &rows, about, (Key::new(0), None), &mut batch);
-            let settings = (&self.lists, 0.0);
-            let loss: TextLoss = self.decoder.loss(&batch, settings, &mut self.workspace);
+            let loss = self.learning.loss(&batch, &self.lists)?;
             total += loss.plain * loss.tokens as f64;
             tokens += loss.tokens;
         }
-        (tokens > 0).then(|| total / tokens as f64)
+        Ok((total, tokens))
     }
 }
 
@@ -226,13 +145,12 @@ impl Learner for GeneratorTrainer {
     }
 
     fn begun(&self) -> Event {
-        let counts = |t: &Ready| (t.name.clone(), t.rows[TRAIN].len(), t.rows[HELD_OUT].len());
         Event::Begun {
-            tasks: self.tasks.iter().map(counts).collect(),
+            tasks: self.tasks.iter().map(|t| t.task.counts()).collect(),
             truncated: self.tasks.iter().map(|t| t.memories.truncated).sum(),
-            too_long: self.too_long,
+            too_long: self.tasks.iter().map(|t| t.task.too_long).sum(),
             vocabulary: self.vocabulary.size(),
-            parameters: self.decoder.parameters.count(),
+            parameters: self.learning.decoder.parameters.count(),
             done: self.course.progress.step,
             steps: self.course.schedule.steps,
         }
@@ -242,59 +160,48 @@ impl Learner for GeneratorTrainer {
         let begun = Instant::now();
         let batch = self.batch(number);
         let smoothing = self.course.config.loss.label_smoothing;
-        self.gradients.clear();
-        let loss = self.decoder.learn(
-            &batch,
-            (&self.lists, smoothing),
-            &mut self.gradients,
-            &mut self.workspace,
-        );
-        let norm = self.gradients.norm();
-        if !loss.smoothed.is_finite() || !norm.is_finite() {
-            return Err(self.broken(number, loss.smoothed));
+        let loss = self.learning.learn(&batch, (&self.lists, smoothing))?.smoothed;
+        let norm = self.learning.norm()?;
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(self.broken(number, loss));
         }
         let rate = self.course.schedule.rate(number);
-        let parameters = &mut self.decoder.parameters;
-        self.optimiser.step_of_norm(parameters, &self.gradients, (norm, rate));
+        self.learning.step(norm, rate)?;
         let examples_per_second = batch.targets.len() as f64 / begun.elapsed().as_secs_f64();
-        let (step, loss) = (number + 1, loss.smoothed);
-        Ok(Step { step, loss, rate, norm, examples_per_second })
+        Ok(Step { step: number + 1, loss, rate, norm, examples_per_second })
     }
 
     fn held_out(&mut self) -> Result<Vec<HeldOut>, TrainError> {
         let mut found = Vec::new();
         for number in 0..self.tasks.len() {
-            if let Some(loss) = self.held_out_loss(number) {
-                let Ready { name, judged, .. } = &self.tasks[number];
-                found.push(HeldOut { name: name.clone(), loss, judged: *judged });
-            }
+            let loss = self.held_out_loss(number)?;
+            found.extend(self.tasks[number].task.held_out(loss));
         }
         Ok(found)
     }
 
-    fn save(&self) -> Result<(), TrainError> {
-        let Course { config, progress, .. } = &self.course;
-        let rows = self.tasks.iter().map(|t| t.rows[TRAIN].len()).sum();
-        let networks = [(&self.decoder.parameters, &self.optimiser)];
-        state::save_run(&config.out, (&same(config), rows), &networks, progress)
+    fn save(&mut self) -> Result<(), TrainError> {
+        self.learning.to_host()?;
+        let LearningDecoder { decoder, optimiser, .. } = &self.learning;
+        self.course.save((&decoder.parameters, optimiser))
     }
 
     /// Writes the model twice: in f32, and in 8 bits beside it.
-    fn write(&self, name: &str) -> Result<(), TrainError> {
-        let card = self.card();
+    fn write(&mut self, name: &str) -> Result<(), TrainError> {
+        self.learning.to_host()?;
+        let (card, decoder) = (self.card(), &self.learning.decoder);
         let config = &self.course.config;
         let about =
             About { config, vocabulary: &self.vocabulary, contract: &self.contract, card: &card };
-        folder::write(&config.out.join(name), &self.decoder, about, false)?;
-        folder::write(&config.out.join(format!("{name}-int8")), &self.decoder, about, true)
+        folder::write(&config.out.join(name), decoder, about, false)?;
+        folder::write(&config.out.join(format!("{name}-int8")), decoder, about, true)
     }
 }
 
 impl GeneratorTrainer {
     fn card(&self) -> String {
         let base = &self.contract.model;
-        let count = |t: &Ready| (t.name.clone(), t.rows[TRAIN].len(), t.rows[HELD_OUT].len());
-        let tasks: Vec<_> = self.tasks.iter().map(count).collect();
+        let tasks: Vec<_> = self.tasks.iter().map(|t| t.task.counts()).collect();
         let how = format!(
             "over {base}\n\nA decoder over the token states of `{base}`, which stays as it is"
         );
@@ -314,7 +221,7 @@ impl Ready {
     ) {
         let mut known = None;
         for (i, &row) in rows.iter().enumerate() {
-            let Row { source, lang, .. } = self.rows[part][row];
+            let Row { source, lang, .. } = self.task.rows[part][row];
             if known != Some(source) {
                 let mut memory = Memory::default();
                 let drop = drop.map(|(key, share)| (key.part(i as u64), share));
@@ -322,7 +229,7 @@ impl Ready {
                 batch.memories.push(memory);
                 known = Some(source);
             }
-            let ids = std::iter::once(vocabulary.tag(lang)).chain(self.ids[part][row].clone());
+            let ids = std::iter::once(vocabulary.tag(lang)).chain(self.task.ids[part][row].clone());
             batch.targets.push(Target {
                 memory: batch.memories.len() - 1,
                 ids: ids.collect(),
@@ -344,51 +251,28 @@ fn encoder(config: &GeneratorConfig) -> Result<Encoder, TrainError> {
     Ok(Encoder::open(&config.encoder, &options)?)
 }
 
-/// Tokens and states of all tasks; and how many questions were too long.
+/// Tokens and states of all tasks.
 fn ready(
     config: &GeneratorConfig,
     (encoder, vocabulary): (&Encoder, &Vocabulary),
     tasks: Vec<Task>,
     tell: &mut dyn FnMut(&Event),
-) -> Result<(Vec<Ready>, usize), TrainError> {
+) -> Result<Vec<Ready>, TrainError> {
     let states = config.data.states.clone().unwrap_or_else(|| config.out.join("states"));
-    let total: f64 = config.tasks.iter().map(|t| t.weight).sum();
-    let mut too_long = 0;
+    // A question's tokens stand behind its language's.
+    let most = config.decoder.positions - 1;
     let mut all = Vec::new();
     for (number, (said, task)) in config.tasks.iter().zip(tasks).enumerate() {
-        let of = task.sources.len();
+        let Task { sources, train, held_out } = task;
+        let of = sources.len();
         let mut told = |done: usize| tell(&Event::Read { task: said.name.clone(), done, of });
-        let sources = (said.side.into(), &task.sources[..]);
-        let memories = Memories::open(encoder, sources, &states, &mut told)?;
-        let limit = config.decoder.positions;
-        let mut fitting = |rows: Vec<Row>| -> Result<(Vec<Row>, Vec<Ids>), TrainError> {
-            let ids = vocabulary.tokens(&rows)?;
-            let all = rows.len();
-            let kept: Vec<_> = rows.into_iter().zip(ids).filter(|(_, i)| i.len() < limit).collect();
-            too_long += all - kept.len();
-            Ok(kept.into_iter().unzip())
-        };
-        let (train, train_ids) = fitting(task.train)?;
-        let (held_out, held_out_ids) = fitting(task.held_out)?;
-        if train.is_empty() {
-            return Err(TrainError::Setting {
-                name: "decoder.positions",
-                expected: "room for some questions of each task",
-                found: format!("{limit}, and every question of {} is longer", said.name),
-            });
-        }
-        let key = Key::new(config.run.seed).part(1).part(number as u64);
-        let share = said.weight / total * config.batch.questions as f64;
-        all.push(Ready {
-            name: said.name.clone(),
-            judged: said.judged.unwrap_or(said.weight),
-            sampler: Sampler::new(key, &train, share),
-            rows: [train, held_out],
-            ids: [train_ids, held_out_ids],
-            memories,
-        });
+        let memories =
+            Memories::open(encoder, (said.side.into(), &sources[..]), &states, &mut told)?;
+        let tokens = |rows: &[Row]| vocabulary.tokens(rows);
+        let task = Prepared::new(config, number, [train, held_out], (most, &tokens))?;
+        all.push(Ready { task, memories });
     }
-    Ok((all, too_long))
+    Ok(all)
 }
 
 /// Heads must fit the encoder, which is known only once it is open.
@@ -438,30 +322,4 @@ fn lists(config: &GeneratorConfig, vocabulary: &Vocabulary) -> Lists {
         Output::Shortlist => vocabulary.shortlists.clone(),
     };
     Lists { lists, eos: EOS }
-}
-
-pub(super) fn rate(name: &'static str, share: f32) -> Result<Rate, TrainError> {
-    Rate::new(share).ok_or_else(|| TrainError::Setting {
-        name,
-        expected: "0 or more and below 1",
-        found: share.to_string(),
-    })
-}
-
-pub(super) fn adam(config: &GeneratorConfig) -> AdamW {
-    let o = &config.optimiser;
-    let [beta1, beta2] = o.betas;
-    AdamW { beta1, beta2, eps: o.eps, decay: o.weight_decay, clip: o.clip }
-}
-
-pub(super) fn schedule(config: &GeneratorConfig) -> Schedule {
-    let (steps, o) = (config.run.steps, &config.optimiser);
-    let warmup = (o.warmup * steps as f64).round() as u64;
-    Schedule { peak: o.learning_rate, warmup, steps, decay: o.decay }
-}
-
-/// The settings that make a run the same one, wherever it lies.
-pub(super) fn same(config: &GeneratorConfig) -> GeneratorConfig {
-    let data = super::config::SourcesConfig { states: None, ..config.data.clone() };
-    GeneratorConfig { out: PathBuf::new(), data, ..config.clone() }
 }

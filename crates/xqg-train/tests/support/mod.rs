@@ -2,6 +2,8 @@
 //! are opened, how far two results are apart.
 #![allow(dead_code)] // each test file uses its own part of this
 
+pub mod decoding;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -10,6 +12,7 @@ use xqg_model::checkpoint::Checkpoint;
 use xqg_model::config::Config;
 use xqg_model::recipe::Pooling;
 use xqg_train::cache::keyed;
+use xqg_train::composed::device::{Compute, Opened, Place, Precision};
 use xqg_train::network::pass::Text;
 use xqg_train::network::{Encoder, Head};
 
@@ -28,6 +31,13 @@ pub struct Golden {
 pub fn folder(family: &str) -> PathBuf {
     let here = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     std::env::var_os("XQG_TEST_GOLDEN").map_or_else(here, PathBuf::from).join(family)
+}
+
+/// The device that is tested: the processor, or what the environment names.
+pub fn device(precision: Precision) -> Opened {
+    let name = std::env::var("XQG_TEST_DEVICE").unwrap_or_else(|_| "cpu-composed".into());
+    let place: Place = name.parse().unwrap();
+    Compute { place, precision: Some(precision) }.open().unwrap().unwrap()
 }
 
 /// What a program wrote beside its tensors.

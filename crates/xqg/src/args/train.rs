@@ -74,10 +74,14 @@ pub struct TrainGeneratorArgs {
     /// Another folder for the run than the file's
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Where a T5 computes: cpu, or the NVIDIA GPU that cuda or cuda:NUMBER names; a decoder over an
-    /// encoder is trained on the processor
+    /// Where steps are computed: cpu, cuda or cuda:NUMBER (a build with the feature cuda); the frozen
+    /// encoder reads the sources on the processor
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
     pub device: Place,
+    /// What products are computed in: f32, or bf16 on a GPU, where it is the default; parameters,
+    /// moments and sums are f32 in both
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
+    pub precision: Option<Precision>,
     /// Throw away the state of an earlier run in that folder
     #[arg(long)]
     pub force: bool,

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-use xqg_train::composed::device::{Compute, Place, Precision};
+use anyhow::Result;
+use xqg_train::composed::device::Compute;
 use xqg_train::config::TrainConfig;
 use xqg_train::generator::config::GeneratorConfig;
+use xqg_train::generator::event::{Event as GeneratorEvent, MEASURE};
 use xqg_train::generator::t5::T5Trainer;
-use xqg_train::generator::trainer::{self as generator_trainer, GeneratorTrainer};
+use xqg_train::generator::trainer::GeneratorTrainer;
 use xqg_train::trainer::{Event, Trainer};
 
 use super::model::fetch;
-use crate::args::{TrainGeneratorArgs, TrainRetrieverArgs, Usage};
+use crate::args::{TrainGeneratorArgs, TrainRetrieverArgs};
 use crate::judging::Judge;
 use crate::output;
 use crate::progress::Display;
@@ -85,19 +86,16 @@ pub fn generator(args: &TrainGeneratorArgs) -> Result<()> {
         config.out.clone_from(out);
     }
     config.check()?;
-    if config.model.is_none() && args.device != Place::Cpu {
-        bail!(Usage("--device: expected cpu for a decoder over an encoder, found another".into()));
-    }
     let mut teller = GeneratorTeller { display: Display::new(), steps: 0 };
-    let tell = &mut |event: &generator_trainer::Event| teller.tell(event);
+    let tell = &mut |event: &GeneratorEvent| teller.tell(event);
+    let compute = Compute { place: args.device, precision: args.precision };
     let (out, progress) = if let Some(named) = config.model.clone() {
-        let compute = Compute { place: args.device, precision: Some(Precision::F32) };
         let base = fetch(&named.to_string_lossy())?;
         let trainer = T5Trainer::open(config, &base, compute, args.force)?;
         (trainer.out().to_path_buf(), trainer.run(tell)?)
     } else {
         config.encoder = fetch(&config.encoder.to_string_lossy())?;
-        let trainer = GeneratorTrainer::open(config, args.force, tell)?;
+        let trainer = GeneratorTrainer::open(config, compute, args.force, tell)?;
         (trainer.out().to_path_buf(), trainer.run(tell)?)
     };
     teller.display.finish();
@@ -111,8 +109,8 @@ struct GeneratorTeller {
 }
 
 impl GeneratorTeller {
-    fn tell(&mut self, event: &generator_trainer::Event) {
-        use generator_trainer::Event;
+    fn tell(&mut self, event: &GeneratorEvent) {
+        use GeneratorEvent as Event;
         match event {
             Event::Read { task, done, of } => {
                 let what = format!("reading the sources of {task}");
@@ -133,7 +131,7 @@ impl GeneratorTeller {
                     tasks.iter().map(|(name, loss)| format!("{name} {loss:.3}")).collect();
                 output::note(format_args!(
                     "step {step}: {} {value:.4}{mark} ({})",
-                    generator_trainer::MEASURE,
+                    MEASURE,
                     each.join(", ")
                 ));
             }
@@ -147,8 +145,8 @@ impl GeneratorTeller {
         }
     }
 
-    fn begun(&mut self, event: &generator_trainer::Event) {
-        let generator_trainer::Event::Begun {
+    fn begun(&mut self, event: &GeneratorEvent) {
+        let GeneratorEvent::Begun {
             tasks,
             truncated,
             too_long,
