@@ -3,8 +3,9 @@
 queries of 32 tokens, 8 passages of 128 tokens each, through the program as it is.
 
 usage: reference.py --binary XQG --work DIR [--queries N] [--passages N] [--chunk-tokens N] [--checkpoint-layers]
-                    [--device cuda] [--steps N]
-    DIR for the model (0.7 GB) and the run (3 GB); both are removed at the end
+                    [--device cuda] [--precision f32] [--steps N] [--memory-mb N]
+    DIR        for the model (0.7 GB) and the run (3 GB); both are removed at the end
+    MEMORY-MB  what the run may take; 1 has the program say, and refuse, what it would
 """
 
 import argparse
@@ -120,7 +121,9 @@ def main():
     parser.add_argument("--chunk-tokens", type=int, default=8192)
     parser.add_argument("--checkpoint-layers", action="store_true")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision")
     parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--memory-mb", type=int)
     args = parser.parse_args()
     model, run = args.work / "mbert-shape", args.work / "reference-run"
     shutil.rmtree(model, ignore_errors=True)
@@ -142,12 +145,15 @@ query_tokens = 32
 passage_tokens = 128
 chunk_tokens = {args.chunk_tokens}
 checkpoint_layers = {str(args.checkpoint_layers).lower()}
+{f"memory_mb = {args.memory_mb}" if args.memory_mb else ""}
 [run]
 steps = {args.steps}
 """)
     command = [args.binary, "train", "retriever", "--config", config, "--force", "--device", args.device]
+    if args.precision:
+        command += ["--precision", args.precision]
     start = time.monotonic()
-    if args.device == "cpu":
+    if args.device.startswith("cpu"):
         subprocess.run(command, check=True)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     else:

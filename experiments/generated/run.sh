@@ -6,8 +6,9 @@
 # paragraphs among all passages, as many questions in each of the seven languages, at four shares, and the same questions in
 # English over the passages alone, which is as far as one could hope to come.
 #
-# usage: experiments/generated/run.sh DATA_DIR WORK_DIR
+# usage: experiments/generated/run.sh DATA_DIR WORK_DIR [STEP …]
 #   DATA_DIR  holds wiki-leads/, xor-tydi/ and xquad/     WORK_DIR  is made; a killed run goes on there
+#   STEP      xor, xquad; without any, both
 # XQG names the program (default: xqg on the path), XQG_MODEL the retriever, GENERATOR the generator (default: the
 # project's own), N the questions (5) and TEMPERATURE their temperature (1): a WORK_DIR is for one of these. FILTER=1
 # also measures wiki-leads with only those that pass the gate and find their passage among the first ten, WRITTEN=1
@@ -16,10 +17,12 @@
 # as many of the bank's.
 # BANK names a run of the bank (experiments/question-bank's WORK_DIR/bank.trec).
 set -euo pipefail
-[ "$#" -eq 2 ] || { sed -n '2,18s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ "$#" -ge 2 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1 work=$2 xqg=${XQG:-xqg} model=${XQG_MODEL:-multilingual-e5-small}
 generator=${GENERATOR:-$here/../../models/e5-questions}
+shift 2
+steps=${*:-xor xquad}
 corpus=$data/wiki-leads/corpus.jsonl dev=$data/xor-tydi/dev-half.jsonl langs=ar,bn,fi,ja,ko,ru,te
 how=(-n "${N:-5}" --top-k 10 --temperature "${TEMPERATURE:-1}" --seed 1)
 mkdir -p "$work"
@@ -54,68 +57,79 @@ allotted() { # questions, index: allotted, indexed, sum's alpha chosen on tune, 
         --out "$2.trec" --force
 }
 
-echo "== XOR-TyDi: questions in each of 7 languages"
-[ -d "$work/wiki" ] || "$xqg" index --model "$model" --corpus "$corpus" --generate --generator "$generator" \
-    --langs $langs "${how[@]}" --out "$work/wiki"
-python3 "$here/../shared-generator/prepare.py" --tune "$data" "$work/tune.jsonl"
-on_dev "$work/wiki" "$work/generated.trec"
-"$xqg" search --index "$work/wiki" --queries "$dev" -k 150 --share 0 --out "$work/passages.trec" --force
-runs=("$work/generated.trec")
-if [ -n "${FILTER:-}" ]; then
-    generate "$corpus" "$work/wiki.jsonl"
-    [ -d "$work/bare" ] || "$xqg" index --model "$model" --corpus "$corpus" --out "$work/bare"
-    [ -f "$work/kept.jsonl" ] || "$xqg" filter --questions "$work/wiki.jsonl" --corpus "$corpus" \
-        --round-trip "$work/bare" --within 10 --out "$work/kept.jsonl"
-    index "$corpus" "$work/kept.jsonl" "$work/filtered"
-    on_dev "$work/filtered" "$work/filtered.trec"
-    runs+=("$work/filtered.trec")
-fi
-if [ -n "${WRITTEN:-}" ]; then
-    [ -f "$work/written.jsonl" ] || python3 -c 'import json, sys
+xor() {
+    echo "== XOR-TyDi: questions in each of 7 languages"
+    [ -d "$work/wiki" ] || "$xqg" index --model "$model" --corpus "$corpus" --generate --generator "$generator" \
+        --langs $langs "${how[@]}" --out "$work/wiki"
+    python3 "$here/../shared-generator/prepare.py" --tune "$data" "$work/tune.jsonl"
+    on_dev "$work/wiki" "$work/generated.trec"
+    "$xqg" search --index "$work/wiki" --queries "$dev" -k 150 --share 0 --out "$work/passages.trec" --force
+    runs=("$work/generated.trec")
+    if [ -n "${FILTER:-}" ]; then
+        generate "$corpus" "$work/wiki.jsonl"
+        [ -d "$work/bare" ] || "$xqg" index --model "$model" --corpus "$corpus" --out "$work/bare"
+        [ -f "$work/kept.jsonl" ] || "$xqg" filter --questions "$work/wiki.jsonl" --corpus "$corpus" \
+            --round-trip "$work/bare" --within 10 --out "$work/kept.jsonl"
+        index "$corpus" "$work/kept.jsonl" "$work/filtered"
+        on_dev "$work/filtered" "$work/filtered.trec"
+        runs+=("$work/filtered.trec")
+    fi
+    if [ -n "${WRITTEN:-}" ]; then
+        [ -f "$work/written.jsonl" ] || python3 -c 'import json, sys
 for line in sys.stdin:
     print(json.dumps(dict(zip(("docid", "lang", "text"), line.rstrip("\n").split("\t")))))' \
-        < "$here/../shared-generator/pairs.tsv" > "$work/written.jsonl"
-    index "$corpus" "$work/written.jsonl" "$work/written"
-    on_dev "$work/written" "$work/written.trec"
-    runs+=("$work/written.trec")
-fi
-if [ -n "${ALLOT:-}" ]; then
-    [ -f "$work/wiki-10.jsonl" ] || "$xqg" generate --model "$generator" --encoder "$model" --corpus "$corpus" \
-        --langs $langs -n 10 --top-k 10 --seed 1 --out "$work/wiki-10.jsonl"
-    allotted "$work/wiki-10.jsonl" "$work/allotted"
-    PYTHONPATH=$here python3 -c 'import json, pathlib, sys; from allot import learned
+            < "$here/../shared-generator/pairs.tsv" > "$work/written.jsonl"
+        index "$corpus" "$work/written.jsonl" "$work/written"
+        on_dev "$work/written" "$work/written.trec"
+        runs+=("$work/written.trec")
+    fi
+    if [ -n "${ALLOT:-}" ]; then
+        [ -f "$work/wiki-10.jsonl" ] || "$xqg" generate --model "$generator" --encoder "$model" --corpus "$corpus" \
+            --langs $langs -n 10 --top-k 10 --seed 1 --out "$work/wiki-10.jsonl"
+        allotted "$work/wiki-10.jsonl" "$work/allotted"
+        PYTHONPATH=$here python3 -c 'import json, pathlib, sys; from allot import learned
 for row in learned(pathlib.Path(sys.argv[1])): print(json.dumps(row))' "$data" > "$work/bank-questions.jsonl"
-    [ -f "$work/bank-10.jsonl" ] || "$xqg" generate --model bank:"$work/bank-questions.jsonl" --encoder "$model" \
-        --corpus "$corpus" --langs $langs -n 10 --out "$work/bank-10.jsonl"
-    allotted "$work/bank-10.jsonl" "$work/bank-allotted"
-    runs+=("$work/allotted.trec" "$work/bank-allotted.trec")
-fi
-judge=(--queries "$dev" --corpus "$corpus" --measures R@2kt)
-"$xqg" compare --baseline "$work/passages.trec" --run "${runs[@]}" ${BANK:+"$BANK"} "${judge[@]}"
-if [ -n "${BANK:-}" ]; then
-    echo "== against the bank"
-    "$xqg" compare --baseline "$BANK" --run "$work/generated.trec" "${judge[@]}"
-fi
-if [ -n "${ALLOT:-}" ]; then
-    echo "== against the bank's questions, allotted in the same way"
-    "$xqg" compare --baseline "$work/bank-allotted.trec" --run "$work/allotted.trec" "${judge[@]}"
-fi
+        [ -f "$work/bank-10.jsonl" ] || "$xqg" generate --model bank:"$work/bank-questions.jsonl" --encoder "$model" \
+            --corpus "$corpus" --langs $langs -n 10 --out "$work/bank-10.jsonl"
+        allotted "$work/bank-10.jsonl" "$work/bank-allotted"
+        runs+=("$work/allotted.trec" "$work/bank-allotted.trec")
+    fi
+    judge=(--queries "$dev" --corpus "$corpus" --measures R@2kt)
+    "$xqg" compare --baseline "$work/passages.trec" --run "${runs[@]}" ${BANK:+"$BANK"} "${judge[@]}"
+    if [ -n "${BANK:-}" ]; then
+        echo "== against the bank"
+        "$xqg" compare --baseline "$BANK" --run "$work/generated.trec" "${judge[@]}"
+    fi
+    if [ -n "${ALLOT:-}" ]; then
+        echo "== against the bank's questions, allotted in the same way"
+        "$xqg" compare --baseline "$work/bank-allotted.trec" --run "$work/allotted.trec" "${judge[@]}"
+    fi
+}
 
-cat "$data/xquad/corpus.jsonl" "$corpus" > "$work/xquad-corpus.jsonl"
-generate "$work/xquad-corpus.jsonl" "$work/xquad.jsonl"
-index "$work/xquad-corpus.jsonl" "$work/xquad.jsonl" "$work/xquad"
-for lang in ar ru; do
-    echo "== XQuAD $lang: questions in seven languages"
-    queries=$data/xquad/queries/$lang.jsonl runs=()
-    for share in 0 0.4 0.5 0.6 0.7; do
-        "$xqg" search --index "$work/xquad" --queries "$queries" -k 10 --share $share \
-            --out "$work/xquad-$lang.$share.trec" --force
-        [ "$share" = 0 ] || runs+=("$work/xquad-$lang.$share.trec")
+xquad() {
+    cat "$data/xquad/corpus.jsonl" "$corpus" > "$work/xquad-corpus.jsonl"
+    generate "$work/xquad-corpus.jsonl" "$work/xquad.jsonl"
+    index "$work/xquad-corpus.jsonl" "$work/xquad.jsonl" "$work/xquad"
+    for lang in ar ru; do
+        echo "== XQuAD $lang: questions in seven languages"
+        queries=$data/xquad/queries/$lang.jsonl runs=()
+        for share in 0 0.4 0.5 0.6 0.7; do
+            "$xqg" search --index "$work/xquad" --queries "$queries" -k 10 --share $share \
+                --out "$work/xquad-$lang.$share.trec" --force
+            [ "$share" = 0 ] || runs+=("$work/xquad-$lang.$share.trec")
+        done
+        "$xqg" compare --baseline "$work/xquad-$lang.0.trec" --run "${runs[@]}" \
+            --queries "$queries" --qrels "$data/xquad/qrels/test.tsv" --measures RR@10
     done
-    "$xqg" compare --baseline "$work/xquad-$lang.0.trec" --run "${runs[@]}" \
-        --queries "$queries" --qrels "$data/xquad/qrels/test.tsv" --measures RR@10
+    echo "== XQuAD asked in English"
+    english=$data/xquad/queries/en.jsonl
+    "$xqg" search --index "$work/xquad" --queries "$english" -k 10 --share 0 --out "$work/xquad-en.trec" --force
+    "$xqg" evaluate --run "$work/xquad-en.trec" --queries "$english" --qrels "$data/xquad/qrels/test.tsv" --measures RR@10
+}
+
+for step in $steps; do
+    case $step in
+        xor | xquad) "$step" ;;
+        *) echo "step: expected xor or xquad, found $step" >&2; exit 2 ;;
+    esac
 done
-echo "== XQuAD asked in English"
-english=$data/xquad/queries/en.jsonl
-"$xqg" search --index "$work/xquad" --queries "$english" -k 10 --share 0 --out "$work/xquad-en.trec" --force
-"$xqg" evaluate --run "$work/xquad-en.trec" --queries "$english" --qrels "$data/xquad/qrels/test.tsv" --measures RR@10

@@ -63,16 +63,18 @@ impl Need {
         let c = encoder.config();
         let (h, f, layers) = (c.hidden_size, c.intermediate_size, c.num_hidden_layers);
         let scores = c.num_attention_heads * lengths.into_iter().max().unwrap_or(0);
+        // States before norms, inner states and probabilities in 32 bits, factors of products as asked.
         let layer = match precision {
-            Precision::F32 => 30 * h + 3 * f + 6 * scores,
-            Precision::Bf16 => 36 * h + 4 * f + 7 * scores,
+            Precision::F32 => 8 * h + 2 * f + scores,
+            Precision::Bf16 => 5 * h + f + f / 2 + scores,
         };
         let kept = match keep {
             Keep::All => layers * layer,
             Keep::Inputs => layers * h + layer,
             Keep::Nothing => layer,
         };
-        let back = 10 * h + 3 * f + 4 * scores;
+        // One layer's way forward, or back.
+        let back = 12 * h + 6 * f + 6 * scores;
         // A step of the optimiser makes some tensors of the largest parameter's size.
         let fixed = ((numbers + 4 * largest) * towers * 4) as u64;
         Self { fixed, per_token: ((kept + back) * 4) as u64, limit: None }

@@ -45,7 +45,7 @@ impl Learner {
         let values = self.numbers.values.clone();
         let (loss, y) = self.look(decoder, &values, batch, settings)?;
         if loss.smoothed.is_finite() {
-            self.numbers.collect(&y, &y.ones_like()?, None)?;
+            self.numbers.collect(&y)?;
         }
         Ok(loss)
     }

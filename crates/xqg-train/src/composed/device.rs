@@ -132,7 +132,29 @@ fn cuda(number: usize) -> Result<Device, TrainError> {
     }
     let first_line =
         |error: candle_core::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-    Device::new_cuda(number).map_err(|error| refuse(first_line(error)))
+    let device = Device::new_cuda(number).map_err(|error| refuse(first_line(error)))?;
+    keep_memory(&device);
+    Ok(device)
+}
+
+/// Has the driver keep memory that tensors gave back: it would return it to the system whenever it is
+/// waited for, and every step would map all of its memory anew. A driver that cannot do that allocates as
+/// it can.
+#[cfg(feature = "cuda")]
+fn keep_memory(device: &Device) {
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+    let Device::Cuda(cuda) = device else { return };
+    let number = cuda.cuda_stream().context().cu_device();
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    let mut most = u64::MAX;
+    // SAFETY: `number` is that of a device with an open context, and the attribute is a u64, which the
+    // driver copies.
+    let kept = unsafe {
+        result::device::get_default_mem_pool(number).and_then(|pool| {
+            result::mem_pool::set_attribute(pool, attribute, (&raw mut most).cast())
+        })
+    };
+    kept.unwrap_or_default();
 }
 
 impl Opened {

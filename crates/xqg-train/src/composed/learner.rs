@@ -1,10 +1,11 @@
 //! An encoder on a device that learns there: in a step only token ids, embeddings and their gradients
 //! travel.
 
-use candle_core::{Result as CandleResult, Tensor, Var};
+use candle_core::{Result as CandleResult, Tensor};
 
+use super::by_hand::Normed;
 use super::device::{Opened, Precision};
-use super::encoder::View;
+use super::encoder::{LayerKept, PoolKept, View};
 use super::numbers::Numbers;
 use crate::cache::Chunks;
 use crate::error::TrainError;
@@ -29,8 +30,8 @@ pub struct Tape {
 
 #[derive(Debug)]
 enum Kept {
-    /// The embeddings with all operations that led to them.
-    All(Tensor),
+    /// What each part needs.
+    All { embedding: Normed, layers: Vec<LayerKept>, pool: PoolKept },
     /// The input of each layer, and the states after the last.
     Inputs(Vec<Tensor>),
 }
@@ -94,27 +95,25 @@ impl Learner {
         keep: Keep,
     ) -> CandleResult<(Tensor, Option<Kept>)> {
         let texts: Vec<&Text> = order.iter().map(|&i| &texts[i]).collect();
-        let still: Vec<Tensor>;
-        let values: &[Tensor] = if keep == Keep::All {
-            &self.numbers.values
-        } else {
-            still = self.numbers.still();
-            &still
-        };
-        let view = View::new(encoder, values, &texts, (&self.numbers.device, self.precision))?;
-        let mut inputs = vec![view.embed()?];
-        for layer in 0..encoder.places().layers.len() {
-            let next = view.layer(layer, &inputs[inputs.len() - 1])?;
-            if keep != Keep::Inputs {
-                inputs.clear();
+        let values = self.numbers.still();
+        let view = View::new(encoder, &values, &texts, (&self.numbers.device, self.precision))?;
+        let (mut x, embedding) = view.embed()?;
+        let (mut layers, mut inputs) = (Vec::new(), Vec::new());
+        for index in 0..encoder.places().layers.len() {
+            let (next, kept) = view.layer(index, &x)?;
+            match keep {
+                Keep::Nothing => {}
+                Keep::Inputs => inputs.push(x),
+                Keep::All => layers.push(kept),
             }
-            inputs.push(next);
+            x = next;
         }
-        let embeddings = view.pool(&inputs[inputs.len() - 1])?;
+        let (embeddings, pool) = view.pool(&x)?;
+        inputs.push(x);
         let kept = match keep {
             Keep::Nothing => None,
             Keep::Inputs => Some(Kept::Inputs(inputs)),
-            Keep::All => Some(Kept::All(embeddings.clone())),
+            Keep::All => Some(Kept::All { embedding, layers, pool }),
         };
         Ok((embeddings, kept))
     }
@@ -152,33 +151,38 @@ impl Learner {
         let rows: Vec<f32> =
             order.iter().flat_map(|&i| grad[i * h..][..h].iter().copied()).collect();
         let grad = Tensor::from_vec(rows, (order.len(), h), &self.numbers.device)?;
+        let texts: Vec<&Text> = order.iter().map(|&i| &texts[i]).collect();
+        let (values, device) = (self.numbers.still(), self.numbers.device.clone());
+        let view = View::new(encoder, &values, &texts, (&device, self.precision))?;
         match kept {
-            Kept::All(embeddings) => self.numbers.collect(&embeddings, &grad, None).map(drop),
-            Kept::Inputs(inputs) => {
-                let texts: Vec<&Text> = order.iter().map(|&i| &texts[i]).collect();
-                self.layers_back(encoder, &texts, inputs, grad)
+            Kept::All { embedding, layers, pool } => {
+                let mut grad = view.pool_back(&pool, &grad)?;
+                drop(pool);
+                for (index, kept) in layers.into_iter().enumerate().rev() {
+                    grad = view.layer_back(index, kept, &grad, &mut self.numbers.sums)?;
+                }
+                view.embed_back(&embedding, grad, &mut self.numbers.sums)
             }
+            Kept::Inputs(inputs) => self.inputs_back(&view, inputs, &grad),
         }
     }
 
     /// Layer after layer, each made again from its input.
-    fn layers_back(
+    fn inputs_back(
         &mut self,
-        encoder: &Encoder,
-        texts: &[&Text],
+        view: &View<'_>,
         mut inputs: Vec<Tensor>,
-        mut grad: Tensor,
+        grad: &Tensor,
     ) -> CandleResult<()> {
-        let (values, device) = (self.numbers.values.clone(), self.numbers.device.clone());
-        let view = View::new(encoder, &values, texts, (&device, self.precision))?;
-        let mut pooled = true;
+        let Some(last) = inputs.pop() else { return Ok(()) };
+        let mut grad = view.pool_back(&view.pool(&last)?.1, grad)?;
+        drop(last);
         while let Some(input) = inputs.pop() {
-            let x = Var::from_tensor(&input)?;
-            let y = if pooled { view.pool(&x)? } else { view.layer(inputs.len(), &x)? };
-            grad = self.numbers.collect(&y, &grad, Some(&x))?.unwrap_or(grad);
-            pooled = false;
+            let index = inputs.len();
+            let (_, kept) = view.layer(index, &input)?;
+            grad = view.layer_back(index, kept, &grad, &mut self.numbers.sums)?;
         }
-        self.numbers.collect(&view.embed()?, &grad, None).map(drop)
+        view.embed_back(&view.embed()?.1, grad, &mut self.numbers.sums)
     }
 
     /// The gradients that were added, place by place; none for frozen parameters.

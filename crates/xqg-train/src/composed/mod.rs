@@ -1,6 +1,8 @@
-//! Networks of candle's differentiable operations: any device, and any architecture that is not
-//! worth kernels of its own. Every operation used here has a backward pass; candle's fused norms and
-//! softmax have none, and say so to nobody, so they are not used.
+//! Networks of candle's operations: any device, and any architecture that is not worth kernels of its own.
+//! T5 and the generator's decoder go back by candle's own gradients, so every operation that they use has
+//! one; candle's fused norms and softmax have none, and say so to nobody, so they are not used. The
+//! encoders' ways back are written out ([`by_hand`], [`back`]), which keeps a fifth of the memory and takes
+//! fewer operations.
 //!
 //! T5's parameters stay in [`crate::parameters`]; a step copies them to the device and their gradients
 //! back. Encoders ([`learner`]) and decoders over their states ([`decoder`]) keep parameters, gradients
@@ -8,6 +10,8 @@
 //! would take about as long as its arithmetic on a GPU.
 
 mod adam;
+mod back;
+mod by_hand;
 pub mod decoder;
 pub mod decoding;
 pub mod device;
@@ -16,4 +20,5 @@ mod encoder;
 pub mod learner;
 mod numbers;
 mod ops;
+mod pick;
 pub mod t5;

@@ -15,8 +15,39 @@ pub(super) struct Numbers {
     pub values: Vec<Tensor>,
     /// Where they are.
     pub device: Device,
-    gradients: Vec<Option<Tensor>>,
+    /// The gradients that were added.
+    pub sums: Sums,
     moments: Vec<Option<[Tensor; 2]>>,
+}
+
+/// Sums of gradients, place by place; frozen parameters have none.
+#[derive(Debug)]
+pub(super) struct Sums {
+    learns: Vec<bool>,
+    of: Vec<Option<Tensor>>,
+}
+
+impl Sums {
+    fn new(values: &[Tensor]) -> Self {
+        let learns = values.iter().map(Tensor::is_variable).collect();
+        Self { learns, of: vec![None; values.len()] }
+    }
+
+    /// Adds a parameter's gradient, which is made only if the parameter learns.
+    pub fn add(
+        &mut self,
+        place: usize,
+        gradient: impl FnOnce() -> CandleResult<Tensor>,
+    ) -> CandleResult<()> {
+        if self.learns[place] {
+            let gradient = gradient()?;
+            self.of[place] = Some(match self.of[place].take() {
+                Some(sum) => (sum + gradient)?,
+                None => gradient,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Numbers {
@@ -27,11 +58,13 @@ impl Numbers {
         device: &Device,
     ) -> Result<Self, TrainError> {
         let all = &parameters.0;
-        let values = all.iter().map(|p| value(p, device)).collect::<CandleResult<_>>()?;
+        let values: Vec<Tensor> =
+            all.iter().map(|p| value(p, device)).collect::<CandleResult<_>>()?;
         let moments = all.iter().zip(&optimiser.moments);
         let moments =
             moments.map(|(p, m)| adam::to_device(p, m, device)).collect::<CandleResult<_>>()?;
-        Ok(Self { values, gradients: vec![None; all.len()], moments, device: device.clone() })
+        let sums = Sums::new(&values);
+        Ok(Self { values, sums, moments, device: device.clone() })
     }
 
     /// The values as no variables: operations over them keep nothing for a way back.
@@ -39,27 +72,17 @@ impl Numbers {
         self.values.iter().map(Tensor::detach).collect()
     }
 
-    /// Takes a gradient back through all operations that led to `y`, adds those of the parameters,
-    /// and returns that of `x`.
-    pub fn collect(
-        &mut self,
-        y: &Tensor,
-        grad: &Tensor,
-        x: Option<&Var>,
-    ) -> CandleResult<Option<Tensor>> {
-        let mut store = (y * grad)?.sum_all()?.backward()?;
-        for (value, sum) in self.values.iter().zip(&mut self.gradients) {
-            let Some(found) = value.is_variable().then(|| store.remove(value)).flatten() else {
-                continue;
-            };
-            // A variable's gradient still hangs on the operations that led to it: they would stay in
-            // memory, and the next way back would go through them again.
-            *sum = Some(match sum.take() {
-                Some(sum) => (sum + found.detach())?,
-                None => found.detach(),
-            });
+    /// Adds the parameters' gradients of a number that operations led to.
+    pub fn collect(&mut self, loss: &Tensor) -> CandleResult<()> {
+        let mut store = loss.backward()?;
+        for (place, value) in self.values.iter().enumerate() {
+            if let Some(found) = store.remove(value) {
+                // A variable's gradient still hangs on the operations that led to it: they would stay
+                // in memory.
+                self.sums.add(place, || Ok(found.detach()))?;
+            }
         }
-        Ok(x.and_then(|x| store.remove(x)).map(|grad| grad.detach()))
+        Ok(())
     }
 
     /// The gradients that were added, place by place; none for frozen parameters.
@@ -68,12 +91,12 @@ impl Numbers {
             Some(gradient) => gradient.flatten_all()?.to_vec1(),
             None => Ok(Vec::new()),
         };
-        Ok(self.gradients.iter().map(numbers).collect::<CandleResult<_>>()?)
+        Ok(self.sums.of.iter().map(numbers).collect::<CandleResult<_>>()?)
     }
 
     /// The sum of the squares of all gradients that were added.
     pub fn squares(&self) -> Result<f64, TrainError> {
-        let each = self.gradients.iter().flatten().map(|g| g.sqr()?.sum_all());
+        let each = self.sums.of.iter().flatten().map(|g| g.sqr()?.sum_all());
         let each: Vec<Tensor> = each.collect::<CandleResult<_>>()?;
         if each.is_empty() {
             return Ok(0.0);
@@ -91,7 +114,7 @@ impl Numbers {
     ) -> Result<(), TrainError> {
         optimiser.steps += 1;
         let step = optimiser.numbers(rate, norm);
-        let parts = self.values.iter().zip(&mut self.gradients).zip(&mut self.moments);
+        let parts = self.values.iter().zip(&mut self.sums.of).zip(&mut self.moments);
         for (((value, gradient), moments), parameter) in parts.zip(&parameters.0) {
             let Some(moments) = moments else { continue };
             let gradient = gradient.take().map_or_else(|| value.zeros_like(), Ok)?;
