@@ -367,8 +367,10 @@ mod tests {
             }
         }
 
+        // A length may say one number less where rows are filled up anyway: who opens a sketch compares its
+        // shape with what it is of.
         #[test]
-        fn no_damaged_sketch_panics(cut in 0usize..500, flip in 0usize..64, byte in 0u8..=255) {
+        fn a_damaged_sketch_is_refused_or_has_another_shape(cut in 0usize..500, flip in 0usize..64, byte in 0u8..=255) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("x.i8");
             write_sketch(&path, &Made(&[1.0, 2.0, 3.0, 4.0], 2), Against::Source).unwrap();
@@ -377,7 +379,13 @@ mod tests {
             bytes[flip] = byte;
             bytes.truncate(bytes.len() - cut % bytes.len());
             std::fs::write(&path, &bytes).unwrap();
-            prop_assert_eq!(Sketch::open(&path).is_ok(), bytes == whole);
+            let Ok(sketch) = Sketch::open(&path) else {
+                prop_assert!(bytes != whole);
+                return Ok(());
+            };
+            prop_assert!(bytes == whole || (sketch.rows(), sketch.dim()) != (2, 2));
+            let mut row = vec![0.0; sketch.dim()];
+            (0..sketch.rows()).for_each(|i| sketch.read_row(i, 1, &mut row));
         }
     }
 }

@@ -1,7 +1,18 @@
 //! The model card that is written beside trained weights: what they came from, and what was measured.
 
+use std::path::PathBuf;
+
 use crate::config::TrainConfig;
 use crate::state::Progress;
+
+/// The settings with names that can be written down: a folder's may be any bytes.
+fn told(config: &TrainConfig) -> TrainConfig {
+    let told = |path: &PathBuf| PathBuf::from(path.to_string_lossy().into_owned());
+    let mut config =
+        TrainConfig { out: told(&config.out), model: told(&config.model), ..config.clone() };
+    config.data.train = config.data.train.iter().map(told).collect();
+    config
+}
 
 /// The card as Markdown with the header that model hubs read.
 pub fn card(config: &TrainConfig, rows: usize, progress: &Progress) -> String {
@@ -29,7 +40,7 @@ pub fn card(config: &TrainConfig, rows: usize, progress: &Progress) -> String {
         ),
         None => String::new(),
     };
-    let settings = toml::to_string(config).expect("a configuration is TOML");
+    let settings = toml::to_string(&told(config)).expect("names that are Unicode are TOML");
     format!(
         "---\nbase_model: {base}\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\
          # {base}, trained for retrieval across languages\n\n\

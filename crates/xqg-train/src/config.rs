@@ -309,6 +309,16 @@ impl TrainConfig {
         Ok(config)
     }
 
+    /// The files that are learned from.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let corpus = self.corpus.iter().flat_map(|corpus| {
+            let given = corpus.embeddings.iter().filter(|path| path.is_file());
+            let all = corpus.questions.iter().chain(&corpus.translations);
+            std::iter::once(&corpus.texts).chain(given).chain(all)
+        });
+        self.data.train.iter().chain(corpus)
+    }
+
     /// Checks numbers that no run can have.
     ///
     /// # Errors
@@ -317,6 +327,8 @@ impl TrainConfig {
         let (batch, run, loss) = (&self.batch, &self.run, &self.loss);
         at_least_one("batch.queries", batch.queries)?;
         at_least_one("batch.passages", batch.passages)?;
+        at_most("batch.queries", batch.queries, MOST_TEXTS)?;
+        at_most("batch.passages", batch.passages, MOST_TEXTS)?;
         at_least_one("batch.chunk_tokens", batch.chunk_tokens)?;
         at_least_one("batch.accumulate", batch.accumulate)?;
         at_least_one("run.save_every", run.save_every as usize)?;
@@ -330,7 +342,26 @@ impl TrainConfig {
         self.optimiser.check()?;
         positive("run.epochs", run.epochs)?;
         positive("loss.temperature", loss.temperature.unwrap_or(1.0))?;
-        positive("loss.teacher_temperature", loss.teacher_temperature)
+        positive("loss.teacher_temperature", loss.teacher_temperature)?;
+        not_negative("loss.false_negative_margin", loss.false_negative_margin.unwrap_or(0.0))?;
+        self.check_weights()
+    }
+
+    /// Some loss must be there to learn from.
+    fn check_weights(&self) -> Result<(), TrainError> {
+        let loss = &self.loss;
+        not_negative("loss.contrastive", loss.contrastive)?;
+        not_negative("loss.distil_weight", loss.distil_weight)?;
+        not_negative("loss.alignment", loss.alignment)?;
+        let told = loss.distil.map_or(0.0, |_| loss.distil_weight);
+        if self.corpus.is_some() || loss.contrastive + told + loss.alignment > 0.0 {
+            return Ok(());
+        }
+        Err(TrainError::Setting {
+            name: "loss",
+            expected: "a weight above 0 for contrastive, alignment or, with `distil`, distil_weight",
+            found: "none".into(),
+        })
     }
 }
 
@@ -365,6 +396,16 @@ fn not_negative(name: &'static str, value: f64) -> Result<(), TrainError> {
         return Ok(());
     }
     Err(TrainError::Setting { name, expected: "0 or more", found: value.to_string() })
+}
+
+/// Queries of a batch, and passages of a query: more are a slip.
+const MOST_TEXTS: usize = 1 << 24;
+
+fn at_most(name: &'static str, value: usize, most: usize) -> Result<(), TrainError> {
+    if value <= most {
+        return Ok(());
+    }
+    Err(TrainError::Setting { name, expected: "16,777,216 or less", found: value.to_string() })
 }
 
 pub(crate) fn at_least_one(name: &'static str, value: usize) -> Result<(), TrainError> {
@@ -415,6 +456,15 @@ mod tests {
         assert!(error.contains("querys") && error.contains("line 6"), "{error}");
         for (text, name) in [
             ("[batch]\nqueries = 0\n", "batch.queries"),
+            ("[batch]\npassages = 9000000000000000000\n", "batch.passages"),
+            ("[loss]\ncontrastive = -1.0\n", "loss.contrastive"),
+            ("[loss]\nalignment = nan\n", "loss.alignment"),
+            ("[loss]\nfalse_negative_margin = -0.1\n", "false_negative_margin"),
+            ("[loss]\ncontrastive = 0.0\n", "a weight above 0"),
+            (
+                "[loss]\ncontrastive = 0.0\ndistil = \"kl\"\ndistil_weight = 0.0\n",
+                "a weight above 0",
+            ),
             ("[encoder]\ndropout = 1.0\n", "dropout"),
             ("[optimiser]\nlearning_rate = nan\n", "learning_rate"),
             ("[optimiser]\nbetas = [0.9, 1.0]\n", "betas"),

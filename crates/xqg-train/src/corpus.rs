@@ -191,7 +191,7 @@ fn embeddings(
         path: path.clone(),
         expected,
         found,
-        hint: "xqg encode --passages makes them with the base model",
+        hint: "xqg encode --corpus makes them with the base model",
     };
     if all.dim() != teacher.dim() {
         return Err(unexpected(format!("rows of {}", teacher.dim()), all.dim().to_string()));

@@ -102,16 +102,15 @@ impl Tower {
         }
     }
 
-    /// The embeddings of texts, nothing left out.
+    /// The embeddings of texts, nothing left out, and nothing kept but the states of `tokens` tokens.
     pub(crate) fn embed(
         &mut self,
-        texts: &[Text],
+        (texts, tokens): (&[Text], usize),
         workspace: &mut Workspace,
     ) -> Result<Vec<f32>, TrainError> {
         let dropout = self.encoder.dropout.take();
         let mut embeddings = Vec::new();
         for part in texts.chunks(AT_ONCE) {
-            let tokens = part.iter().map(|text| text.ids.len()).sum();
             let chunks = Chunks { tokens, keep: Keep::Nothing };
             match self.encode(part, chunks, workspace) {
                 Ok(passed) => embeddings.extend(self.forget(passed, workspace)),
@@ -166,6 +165,14 @@ impl Tower {
             Engine::Composed(learner) => {
                 learner.step(&self.encoder, &mut self.optimiser, (norm, rate))
             }
+        }
+    }
+
+    /// Waits until a device has done all that it was asked.
+    pub(crate) fn wait(&self) -> Result<(), TrainError> {
+        match &self.engine {
+            Engine::Kernels(_) => Ok(()),
+            Engine::Composed(learner) => learner.wait(),
         }
     }
 

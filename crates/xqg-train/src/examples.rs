@@ -72,6 +72,7 @@ impl Examples {
         for path in &config.data.train {
             rows.extend(read_examples(path)?);
         }
+        refuse_no_scores(config, &rows)?;
         let mut gathered = Gathered::default();
         let examples: Vec<Example> = rows.iter().map(|row| gathered.example(row)).collect();
         let mut examples =
@@ -120,6 +121,21 @@ impl Examples {
         (self.held_out, self.train) =
             all.into_iter().partition(|example| is_held_out(&example.qid, share));
     }
+}
+
+/// A teacher that says nothing about any passage teaches nothing.
+fn refuse_no_scores(config: &TrainConfig, rows: &[TrainingExample]) -> Result<(), TrainError> {
+    let scored = |row: &TrainingExample| {
+        row.positives.iter().chain(&row.negatives).any(|passage| passage.score.is_some())
+    };
+    if config.loss.distil.is_none() || rows.iter().any(scored) {
+        return Ok(());
+    }
+    Err(TrainError::Setting {
+        name: "loss.distil",
+        expected: "rows with a teacher's scores; `xqg teach` writes a generator's into them",
+        found: "none with any".into(),
+    })
 }
 
 /// Whether a query belongs to the share that is held out.

@@ -208,7 +208,8 @@ impl Base {
         }
         encoder.write(&partial.join("model.safetensors"))?;
         self.write_modules(&partial)?;
-        self.write_prompts(&partial)?;
+        let [query, passage] = &self.prefixes;
+        write_prompts(&partial, [query, passage])?;
         if let Some(side) = side {
             let text = serde_json::to_vec_pretty(side).expect("a hash is JSON");
             write_whole(&partial.join(QUERY_SIDE), &text)?;
@@ -239,17 +240,14 @@ impl Base {
     }
 }
 
-impl Base {
-    /// The prefixes that were trained with, where the next reader looks for them: a folder called
-    /// `best` no longer says by its name that it is an E5.
-    fn write_prompts(&self, folder: &Path) -> Result<(), TrainError> {
-        let path = folder.join("config_sentence_transformers.json");
-        let old = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut value: serde_json::Value = old.unwrap_or_else(|| serde_json::json!({}));
-        let [query, passage] = &self.prefixes;
-        value["prompts"] = serde_json::json!({"query": query, "passage": passage});
-        Ok(write_whole(&path, pretty(&value).as_bytes())?)
-    }
+/// Writes prefixes where the next reader looks for them: a folder called `best` no longer says by its name
+/// that it is an E5. What else stood there stays, unless it was no object.
+pub(crate) fn write_prompts(folder: &Path, [query, passage]: [&str; 2]) -> Result<(), TrainError> {
+    let path = folder.join("config_sentence_transformers.json");
+    let old = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut value: serde_json::Map<String, serde_json::Value> = old.unwrap_or_default();
+    value.insert("prompts".into(), serde_json::json!({"query": query, "passage": passage}));
+    Ok(write_whole(&path, pretty(&value.into()).as_bytes())?)
 }
 
 fn pretty(value: &serde_json::Value) -> String {

@@ -98,16 +98,16 @@ impl Material {
         }
     }
 
-    /// The measures of the held-out queries, the one that decides first; none where nothing was
-    /// held out.
+    /// The measures of the held-out queries, the one that decides first; empty where nothing was held out,
+    /// `None` where embeddings are no numbers. With the towers comes how many tokens are encoded at once.
     ///
     /// # Errors
     /// When the device refuses.
     pub fn validate(
         &self,
-        towers: &mut Towers,
+        towers: (&mut Towers, usize),
         judge: &mut Judge<'_>,
-    ) -> Result<Vec<Value>, TrainError> {
+    ) -> Result<Option<Vec<Value>>, TrainError> {
         match self {
             Self::Rows(rows) => over_rows(rows, towers, judge),
             Self::Corpus(all) => over_corpus(all, towers, judge),

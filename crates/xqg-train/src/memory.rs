@@ -17,6 +17,8 @@ pub struct Need {
     pub fixed: u64,
     /// Each token of a chunk.
     pub per_token: u64,
+    /// Numbers of an embedding.
+    pub embedding: u64,
     /// What there is, in MB, where it is not the machine's own memory.
     pub limit: Option<u64>,
 }
@@ -43,8 +45,8 @@ impl Need {
         };
         // The way back holds the gradients of one layer beside what is kept.
         let back = 10 * h + f;
-        let fixed = (numbers * towers * 4) as u64;
-        Self { fixed, per_token: ((kept + back) * 4) as u64, limit: None }
+        let (fixed, embedding) = ((numbers * towers * 4) as u64, h as u64);
+        Self { fixed, per_token: ((kept + back) * 4) as u64, embedding, limit: None }
     }
 
     /// What encoders of candle's operations need, for texts of at most these lengths: an operation's
@@ -76,8 +78,8 @@ impl Need {
         // One layer's way forward, or back.
         let back = 12 * h + 6 * f + 6 * scores;
         // A step of the optimiser makes some tensors of the largest parameter's size.
-        let fixed = ((numbers + 4 * largest) * towers * 4) as u64;
-        Self { fixed, per_token: ((kept + back) * 4) as u64, limit: None }
+        let (fixed, embedding) = (((numbers + 4 * largest) * towers * 4) as u64, h as u64);
+        Self { fixed, per_token: ((kept + back) * 4) as u64, embedding, limit: None }
     }
 
     /// The same where so many MB are free; `None` for what the machine has.
@@ -88,6 +90,18 @@ impl Need {
     /// The same beside other things that stay in memory.
     pub fn beside(self, bytes: u64) -> Self {
         Self { fixed: self.fixed + bytes, ..self }
+    }
+
+    /// Bytes of the embeddings of a batch with their gradients, and of the scores of every query with every
+    /// passage: as f32, as f64 and as the gradients of up to three losses. A corpus counts its own.
+    fn matrix(&self, config: &TrainConfig, passage: usize) -> u64 {
+        if passage == 0 {
+            return 0;
+        }
+        let (queries, each) = (config.batch.queries as u64, config.batch.passages as u64);
+        let passages = queries.saturating_mul(each);
+        let scores = queries.saturating_mul(passages).saturating_mul(4 + 4 * 8);
+        scores.saturating_add(queries.saturating_add(passages).saturating_mul(self.embedding * 8))
     }
 
     /// Refuses a run that the memory cannot hold, and says which would fit.
@@ -103,17 +117,23 @@ impl Need {
             return Ok(());
         };
         let batch = &config.batch;
-        let longest = batch.queries * (query + batch.passages * passage);
+        let each = batch.passages.saturating_mul(passage).saturating_add(query);
+        let longest = batch.queries.saturating_mul(each);
+        let text = query.max(passage);
         // Both sides are kept at once where each fits into a chunk.
-        let tokens = longest.min(2 * batch.chunk_tokens.max(passage)) as u64;
-        let needed = (self.fixed + REST + tokens * self.per_token) >> 20;
+        let tokens = longest.min(batch.chunk_tokens.max(text).saturating_mul(2)) as u64;
+        let fixed = self.fixed.saturating_add(REST).saturating_add(self.matrix(config, passage));
+        let needed = fixed.saturating_add(tokens.saturating_mul(self.per_token)) >> 20;
         if needed <= limit {
             return Ok(());
         }
-        let left = (limit << 20).saturating_sub(self.fixed + REST);
+        let left = (limit << 20).saturating_sub(fixed);
         let fits = left / self.per_token / 2;
-        let hint = if fits >= passage as u64 {
+        let hint = if fits >= text as u64 {
             format!("batch.chunk_tokens = {fits} fits and gives the same gradient")
+        } else if fixed - self.fixed - REST > limit << 18 {
+            "the scores of all queries with all passages take most of it; try fewer batch.queries"
+                .to_owned()
         } else if !batch.checkpoint_layers {
             "try batch.checkpoint_layers = true, encoder.freeze_embeddings = true, or a pruned \
              vocabulary (xqg model prune-vocab)"
@@ -144,10 +164,11 @@ mod tests {
 
     #[test]
     fn a_batch_that_cannot_fit_names_one_that_does() {
-        let need = Need { fixed: 300 << 20, per_token: 1 << 20, limit: None };
+        let need = Need { fixed: 298 << 20, per_token: 1 << 20, embedding: 384, limit: None };
         let asked = config("queries = 100\nmemory_mb = 1500\n");
         let error = need.check(&asked, [32, 128]).unwrap_err().to_string();
-        // 300 + 200 MB are gone; the 1,000 left are two chunks of 500 tokens.
+        // 298 + 200 MB are gone, and almost 2 for scores and embeddings; the 1,000 left are two chunks of 500
+        // tokens.
         assert!(error.contains("batch.chunk_tokens = 500 fits"), "{error}");
         let fits = config("queries = 100\nmemory_mb = 1500\nchunk_tokens = 500\n");
         need.check(&fits, [32, 128]).unwrap();
@@ -155,5 +176,23 @@ mod tests {
         assert!(
             need.check(&none, [32, 128]).unwrap_err().to_string().contains("checkpoint_layers")
         );
+    }
+
+    #[test]
+    fn questions_over_a_corpus_are_counted_by_their_own_length() {
+        let need = Need { fixed: 300 << 20, per_token: 1 << 20, embedding: 384, limit: None };
+        // No passage is encoded: half of what is left is still less than one question.
+        let error = need.check(&config("memory_mb = 510\n"), [32, 0]).unwrap_err().to_string();
+        assert!(error.contains("checkpoint_layers"), "{error}");
+    }
+
+    #[test]
+    fn scores_of_a_great_batch_are_counted_and_no_number_overflows() {
+        let need = Need { fixed: 0, per_token: 1 << 10, embedding: 384, limit: None };
+        let great = config("queries = 16384\npassages = 8\nmemory_mb = 20000\n");
+        let error = need.check(&great, [32, 128]).unwrap_err().to_string();
+        assert!(error.contains("fewer batch.queries"), "{error}");
+        let most = config("queries = 16777216\npassages = 16777216\nmemory_mb = 20000\n");
+        assert!(need.check(&most, [512, 512]).is_err());
     }
 }

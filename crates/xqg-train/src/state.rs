@@ -33,16 +33,31 @@ pub struct Progress {
 struct StateFile<C> {
     format: String,
     progress: Progress,
-    /// Number of rows that are learned from: other data is another run.
-    rows: usize,
+    /// A hash of the files that are learned from: other data is another run.
+    data: String,
     config: C,
 }
 
-const FORMAT: &str = "xqg-train-state-1";
+const FORMAT: &str = "xqg-train-state-2";
 
 /// Where the state of a run lies.
 pub fn state_folder(out: &Path) -> PathBuf {
     out.join("state")
+}
+
+/// A hash of files, one after the other: what a run learns from.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn hash_files<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<String, DataError> {
+    let mut hasher = blake3::Hasher::new();
+    for path in paths {
+        let mut file = fs::File::open(path).map_err(DataError::io("reading", path))?;
+        let length =
+            std::io::copy(&mut file, &mut hasher).map_err(DataError::io("reading", path))?;
+        hasher.update(&length.to_le_bytes());
+    }
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
 
 /// Saves a run; what was saved before is replaced when all is written.
@@ -51,23 +66,23 @@ pub fn state_folder(out: &Path) -> PathBuf {
 /// When the disk refuses; what was saved before is then untouched.
 pub fn save(
     config: &TrainConfig,
-    rows: usize,
+    data: &str,
     towers: &Towers,
     progress: &Progress,
 ) -> Result<(), TrainError> {
     let networks: Vec<_> =
         towers.all.iter().map(|t| (&t.encoder.parameters, &t.optimiser)).collect();
     let same = TrainConfig { out: PathBuf::new(), ..config.clone() };
-    save_run(&config.out, (&same, rows), &networks, progress)
+    save_run(&config.out, (&same, data), &networks, progress)
 }
 
-/// Saves networks and their optimisers with the settings and the number of rows of their run.
+/// Saves networks and their optimisers with the settings of their run and the hash of its data.
 ///
 /// # Errors
 /// As [`save`].
 pub fn save_run<C: Serialize>(
     out: &Path,
-    (config, rows): (&C, usize),
+    (config, data): (&C, &str),
     networks: &[(&Parameters, &Optimiser)],
     progress: &Progress,
 ) -> Result<(), TrainError> {
@@ -80,7 +95,8 @@ pub fn save_run<C: Serialize>(
         let path = partial.join(format!("moments-{i}.safetensors"));
         save_moments(&path, parameters, optimiser)?;
     }
-    let state = StateFile { format: FORMAT.into(), progress: progress.clone(), rows, config };
+    let (format, data) = (FORMAT.into(), data.to_owned());
+    let state = StateFile { format, progress: progress.clone(), data, config };
     let text = serde_json::to_vec_pretty(&state).expect("a state is JSON");
     write_whole(&partial.join("state.json"), &text)?;
     Ok(replace_folder(&partial, &folder)?)
@@ -122,23 +138,23 @@ fn row_numbers(moments: &Moments) -> Vec<f32> {
 /// When another run lies there, or its files are damaged.
 pub fn load(
     config: &TrainConfig,
-    rows: usize,
+    data: &str,
     towers: &mut Towers,
 ) -> Result<Option<Progress>, TrainError> {
     let same = TrainConfig { out: PathBuf::new(), ..config.clone() };
     let mut networks: Vec<_> =
         towers.all.iter_mut().map(|t| (&mut t.encoder.parameters, &mut t.optimiser)).collect();
-    load_run(&config.out, (&same, rows), &mut networks)
+    load_run(&config.out, (&same, data), &mut networks)
 }
 
-/// Loads networks and optimisers of a run with these settings and rows; `None` where nothing was
+/// Loads networks and optimisers of a run with these settings and data; `None` where nothing was
 /// saved.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_run<C: DeserializeOwned + PartialEq>(
     out: &Path,
-    (config, rows): (&C, usize),
+    (config, data): (&C, &str),
     networks: &mut [(&mut Parameters, &mut Optimiser)],
 ) -> Result<Option<Progress>, TrainError> {
     let folder = state_folder(out);
@@ -149,12 +165,12 @@ pub fn load_run<C: DeserializeOwned + PartialEq>(
     }
     let bytes = fs::read(&path).map_err(DataError::io("reading", &path))?;
     let found: StateFile<C> = serde_json::from_slice(&bytes).map_err(|e| unexpected(&path, e))?;
-    if found.config != *config || found.rows != rows || found.format != FORMAT {
+    if found.config != *config || found.data != data || found.format != FORMAT {
         return Err(TrainError::Unexpected {
             path,
-            expected: "the state of this configuration and these rows".into(),
+            expected: "the state of this configuration and these files of rows".into(),
             found: "that of another run".into(),
-            hint: "give back the old settings to go on, name another `out`, or use --force to begin anew",
+            hint: "give back the old settings and files to go on, name another `out`, or use --force to begin anew",
         });
     }
     for (i, (parameters, optimiser)) in networks.iter_mut().enumerate() {

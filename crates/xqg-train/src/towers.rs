@@ -43,13 +43,19 @@ impl Towers {
         self.all.iter_mut().try_for_each(|tower| tower.place(device))
     }
 
-    /// The embeddings of texts as queries (side 0) or passages (side 1), nothing left out.
+    /// The embeddings of texts as queries (side 0) or passages (side 1), nothing left out; `tokens` are
+    /// computed at once.
     ///
     /// # Errors
     /// When the device refuses.
-    pub fn embed(&mut self, side: usize, texts: &[Text]) -> Result<Vec<f32>, TrainError> {
+    pub fn embed(
+        &mut self,
+        side: usize,
+        texts: &[Text],
+        tokens: usize,
+    ) -> Result<Vec<f32>, TrainError> {
         let place = side.min(self.passage());
-        self.all[place].embed(texts, &mut self.workspace)
+        self.all[place].embed((texts, tokens), &mut self.workspace)
     }
 
     /// Adds the gradients of a batch, as one of `parts` of a step; returns its loss.
@@ -117,6 +123,14 @@ impl Towers {
             tower.back((&batch.queries, queries), &grad, chunks, workspace)?;
         }
         Ok(loss.value)
+    }
+
+    /// Waits until a device has done all that it was asked.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn wait(&self) -> Result<(), TrainError> {
+        self.all.iter().try_for_each(Tower::wait)
     }
 
     /// The norm of all gradients that were added.

@@ -66,6 +66,8 @@ pub struct Trainer {
     config: TrainConfig,
     base: Base,
     material: Material,
+    /// A hash of the files of the material.
+    data: String,
     side: Option<QuerySide>,
     towers: Towers,
     sampler: Sampler,
@@ -93,6 +95,7 @@ impl Trainer {
         let lock = Lock::take(&config.out)?;
         let base = Base::open(&config)?;
         let material = Material::read(&config, &base)?;
+        let data = state::hash_files(config.files())?;
         let side = query_side(&base, &config)?;
         let mut towers = towers(&base, &config)?;
         let [query, passage] = base.lengths(&config)?;
@@ -104,7 +107,7 @@ impl Trainer {
             remove(&state::state_folder(&config.out))?;
         }
         let [rows, ..] = material.counts();
-        let progress = state::load(&config, rows, &mut towers)?.unwrap_or_default();
+        let progress = state::load(&config, &data, &mut towers)?.unwrap_or_default();
         device.iter().try_for_each(|device| towers.place(device))?;
         let sampler = Sampler::new(config.run.seed, rows, config.batch.queries);
         let schedule = schedule(&config, sampler.batches());
@@ -113,6 +116,7 @@ impl Trainer {
             config,
             base,
             material,
+            data,
             side,
             towers,
             sampler,
@@ -134,16 +138,16 @@ impl Trainer {
     ) -> Result<Progress, TrainError> {
         tell(&self.begun());
         while self.progress.step < self.schedule.steps {
-            let step = self.step()?;
+            let step = self.step(tell)?;
             self.log.step(&step)?;
             tell(&Event::Stepped(step));
             let last = self.progress.step == self.schedule.steps;
             if last || self.progress.step.is_multiple_of(self.config.run.validate_every) {
                 self.validate(judge, tell)?;
             }
-            if last || self.progress.step.is_multiple_of(self.config.run.save_every) {
-                self.save()?;
-                tell(&Event::Saved { step: self.progress.step });
+            if last {
+                self.gradient()?;
+                self.save(tell)?;
             }
         }
         self.write_model("last")?;
@@ -162,10 +166,29 @@ impl Trainer {
         }
     }
 
-    fn step(&mut self) -> Result<Step, TrainError> {
-        let (begun, number) = (Instant::now(), self.progress.step);
+    /// A step. What the last one made is saved, where it is time, only now that its loss and gradient are
+    /// seen to be numbers.
+    fn step(&mut self, tell: &mut dyn FnMut(&Event)) -> Result<Step, TrainError> {
+        let begun = Instant::now();
+        let (loss, norm, queries) = self.gradient()?;
+        let mut seconds = begun.elapsed().as_secs_f64();
+        let number = self.progress.step;
+        if number > 0 && number.is_multiple_of(self.config.run.save_every) {
+            self.save(tell)?;
+        }
+        let (begun, rate) = (Instant::now(), self.schedule.rate(number));
+        self.towers.step(norm, rate)?;
+        seconds += begun.elapsed().as_secs_f64();
+        self.progress.step += 1;
+        let examples_per_second = queries as f64 / seconds;
+        Ok(Step { step: self.progress.step, loss, rate, norm, examples_per_second })
+    }
+
+    /// Adds the gradients of the next step; returns its loss, the gradients' norm and the queries.
+    fn gradient(&mut self) -> Result<(f64, f64, usize), TrainError> {
+        let number = self.progress.step;
         let parts = self.config.batch.accumulate;
-        let (mut loss, mut queries) = (0.0, 0);
+        let (mut loss, mut norm, mut queries) = (0.0, 0.0, 0);
         for part in 0..parts as u64 {
             let at = number * parts as u64 + part;
             let how = (&mut self.towers, chunks(&self.config));
@@ -176,15 +199,14 @@ impl Trainer {
             }
             loss += value / parts as f64;
             queries += count;
-            if part + 1 == parts as u64 && !self.towers.norm()?.is_finite() {
-                return Err(self.broken(f64::NAN, names));
+            if part + 1 == parts as u64 {
+                norm = self.towers.norm()?;
+                if !norm.is_finite() {
+                    return Err(self.broken(f64::NAN, names));
+                }
             }
         }
-        let (norm, rate) = (self.towers.norm()?, self.schedule.rate(number));
-        self.towers.step(norm, rate)?;
-        self.progress.step += 1;
-        let examples_per_second = queries as f64 / begun.elapsed().as_secs_f64();
-        Ok(Step { step: self.progress.step, loss, rate, norm, examples_per_second })
+        Ok((loss, norm, queries))
     }
 
     fn broken(&self, loss: f64, queries: String) -> TrainError {
@@ -198,7 +220,10 @@ impl Trainer {
         tell: &mut dyn FnMut(&Event),
     ) -> Result<(), TrainError> {
         let step = self.progress.step;
-        let values = self.material.validate(&mut self.towers, judge)?;
+        let towers = (&mut self.towers, self.config.batch.chunk_tokens);
+        let Some(values) = self.material.validate(towers, judge)? else {
+            return Err(self.broken(f64::NAN, "that are held out".into()));
+        };
         for (i, &(measure, value)) in values.iter().enumerate() {
             self.log.validation(step, measure, value)?;
             let best = i == 0 && self.progress.best.is_none_or(|(before, _)| value > before);
@@ -209,13 +234,14 @@ impl Trainer {
             }
             tell(&Event::Validated { step, measure, value, best });
         }
-        Ok(())
+        Ok(self.log.plot(&[ANSWER_RECALL, RECIPROCAL_RANK])?)
     }
 
-    fn save(&mut self) -> Result<(), TrainError> {
+    fn save(&mut self, tell: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         self.towers.to_host()?;
-        let [rows, ..] = self.material.counts();
-        state::save(&self.config, rows, &self.towers, &self.progress)
+        state::save(&self.config, &self.data, &self.towers, &self.progress)?;
+        tell(&Event::Saved { step: self.progress.step });
+        Ok(())
     }
 
     /// Writes the towers as model folders: one, or `query` and `passage` below.

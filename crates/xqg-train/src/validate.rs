@@ -51,24 +51,27 @@ pub struct Ranked<'a> {
 /// Gives the recall of answers within two thousand word tokens; `None` where no query has answers.
 pub type Judge<'a> = dyn FnMut(&[Ranked<'_>]) -> Option<f64> + 'a;
 
-/// The measures over held-out rows.
+/// The measures over held-out rows, so many tokens encoded at once; `None` where embeddings are no numbers.
 ///
 /// # Errors
 /// When the device refuses.
 pub fn over_rows(
     examples: &Examples,
-    towers: &mut Towers,
+    (towers, tokens): (&mut Towers, usize),
     judge: &mut Judge<'_>,
-) -> Result<Vec<Value>, TrainError> {
+) -> Result<Option<Vec<Value>>, TrainError> {
     let rows = &examples.held_out[..examples.held_out.len().min(ROWS)];
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let columns = pool(rows);
     let queries = texts(rows.iter().map(|row| &row.ids));
     let passages = texts(columns.keys().map(|&p| &examples.passages[p].ids));
     let dim = towers.all[0].encoder.config().hidden_size;
-    let (q, p) = (towers.embed(0, &queries)?, towers.embed(1, &passages)?);
+    let (q, p) = (towers.embed(0, &queries, tokens)?, towers.embed(1, &passages, tokens)?);
+    if !finite(&q) || !finite(&p) {
+        return Ok(None);
+    }
     let scores = Scores::new(&q, &p, dim, 1.0);
     let places: Vec<usize> = columns.keys().copied().collect();
     let best: Vec<Vec<usize>> =
@@ -87,22 +90,30 @@ pub fn over_rows(
     let total: f64 =
         rows.iter().enumerate().map(|(i, row)| reciprocal(scores.row(i), row, &columns)).sum();
     let recall = judge(&ranked).map(|value| (ANSWER_RECALL, value));
-    Ok(recall.into_iter().chain([(RECIPROCAL_RANK, total / rows.len() as f64)]).collect())
+    Ok(Some(recall.into_iter().chain([(RECIPROCAL_RANK, total / rows.len() as f64)]).collect()))
 }
 
-/// The recall of answers over a corpus.
+/// Whether embeddings can be ranked by: scores that are no numbers would all seem alike.
+fn finite(embeddings: &[f32]) -> bool {
+    embeddings.iter().all(|x| x.is_finite())
+}
+
+/// The recall of answers over a corpus, so many tokens encoded at once; `None` where embeddings are no numbers.
 ///
 /// # Errors
 /// When the device refuses.
 pub fn over_corpus(
     corpus: &Corpus,
-    towers: &mut Towers,
+    (towers, tokens): (&mut Towers, usize),
     judge: &mut Judge<'_>,
-) -> Result<Vec<Value>, TrainError> {
+) -> Result<Option<Vec<Value>>, TrainError> {
     let lessons = &corpus.held_out;
     let queries = texts(lessons.iter().map(|lesson| &lesson.ids));
     let dim = towers.all[0].encoder.config().hidden_size;
-    let vectors = towers.embed(0, &queries)?;
+    let vectors = towers.embed(0, &queries, tokens)?;
+    if !finite(&vectors) {
+        return Ok(None);
+    }
     let mut ranked = Vec::with_capacity(lessons.len());
     for (lessons, vectors) in lessons.chunks(AT_ONCE).zip(vectors.chunks(AT_ONCE * dim)) {
         let scores = Scores::new(vectors, &corpus.passages, dim, 1.0);
@@ -115,7 +126,7 @@ pub fn over_corpus(
             texts: best.into_iter().map(|passage| corpus.texts[passage].as_str()).collect(),
         }));
     }
-    Ok(judge(&ranked).map(|value| (ANSWER_RECALL, value)).into_iter().collect())
+    Ok(Some(judge(&ranked).map(|value| (ANSWER_RECALL, value)).into_iter().collect()))
 }
 
 fn texts<'a>(ids: impl Iterator<Item = &'a Vec<u32>>) -> Vec<Text> {

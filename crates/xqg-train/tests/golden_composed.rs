@@ -83,11 +83,11 @@ fn embeddings_follow_transformers() {
     for family in FAMILIES {
         let golden = open(family);
         let mut towers = golden.towers(Some(&device(Precision::F32)));
-        let embeddings = towers.embed(0, &golden.texts).unwrap();
+        let embeddings = towers.embed(0, &golden.texts, 8192).unwrap();
         assert!(farthest(&embeddings, &golden.tensor("embeddings")) < 1e-5, "{family}");
         let h = golden.encoder.config().hidden_size;
         for (i, text) in golden.texts.iter().enumerate() {
-            let alone = towers.embed(0, std::slice::from_ref(text)).unwrap();
+            let alone = towers.embed(0, std::slice::from_ref(text), 1).unwrap();
             let off = farthest(&alone, &embeddings[i * h..][..h]);
             assert!(off < 2e-6, "{family}: padding changes nothing, {off}");
         }
@@ -190,7 +190,8 @@ fn bf16_is_close_and_not_the_same() {
         }
         assert_ne!(exact, rounded);
         let mut bf16 = golden.towers(Some(&device(Precision::Bf16)));
-        let off = farthest(&bf16.embed(0, &golden.texts).unwrap(), &golden.tensor("embeddings"));
+        let off =
+            farthest(&bf16.embed(0, &golden.texts, 8192).unwrap(), &golden.tensor("embeddings"));
         assert!((1e-5..5e-2).contains(&off), "{family}: {off}");
         let small = |p: &xqg_train::parameters::Parameter| {
             p.values.iter().any(|x| half::bf16::from_f32(*x).to_f32() != *x)

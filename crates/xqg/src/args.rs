@@ -7,6 +7,7 @@ mod fusion;
 mod generate;
 mod index;
 mod mine;
+mod teach;
 mod train;
 mod values;
 
@@ -25,6 +26,7 @@ pub use index::{
     IndexVerb,
 };
 pub use mine::{FinderArg, MatchArg, MineArgs, PickArg};
+pub use teach::TeachArgs;
 pub use train::{TrainGeneratorArgs, TrainRetrieverArgs, TrainVerb};
 pub use values::{LangArg, MarginArg, MeasureArg, PromptArg, ShardArg};
 use values::{one_word, positive};
@@ -86,6 +88,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Make training examples: for each query passages that answer it, and hard negatives
     Mine(Box<MineArgs>),
+    /// Score the passages of training examples by a generator: a teacher for `train retriever`
+    Teach(TeachArgs),
     /// Train models
     Train {
         /// What to train

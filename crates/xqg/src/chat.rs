@@ -19,6 +19,8 @@ use crate::args::{EndpointArgs, Usage};
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest, whatever a server says.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// The longest wait for an answer, whatever the user says: a year, which any clock can add.
+const LONGEST_TIMEOUT: f32 = 31_536_000.0;
 /// The largest answer that is read.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -105,7 +107,7 @@ impl Chat {
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs_f32(args.timeout)))
+            .timeout_global(Some(Duration::from_secs_f32(args.timeout.min(LONGEST_TIMEOUT))))
             .build();
         let key = std::env::var(&args.api_key_env).ok().filter(|key| !key.is_empty());
         let model = model.to_owned();
@@ -271,11 +273,14 @@ fn check_status(response: &mut Response<Body>) -> Result<(), Failure> {
 
 fn parse(value: &Value) -> Result<Answer, Failure> {
     let choice = &value["choices"][0];
-    let Some(text) = choice["message"]["content"].as_str() else {
-        return Err(Failure::passing(format!(
-            "no choice with a message: {}",
-            quote(&value.to_string())
-        )));
+    let text = match &choice["message"]["content"] {
+        Value::String(text) => text,
+        // A model that was cut off while it thought has said nothing.
+        Value::Null if choice["message"].is_object() => "",
+        _ => {
+            let said = quote(&value.to_string());
+            return Err(Failure::passing(format!("no choice with a message: {said}")));
+        }
     };
     let tokens = |name: &str| value["usage"][name].as_u64().unwrap_or(0);
     Ok(Answer {
@@ -308,6 +313,9 @@ mod tests {
         });
         let answer = parse(&value).ok().unwrap();
         assert_eq!((answer.text.as_str(), answer.cut, answer.prompt_tokens), ("x?", true, 7));
+        let silent =
+            json!({"choices": [{"message": {"content": null}, "finish_reason": "length"}]});
+        assert!(parse(&silent).is_ok_and(|answer| answer.text.is_empty() && answer.cut));
         let failure = parse(&json!({"error": "no"})).err().unwrap();
         assert!(failure.again && failure.found.contains("no choice"), "{}", failure.found);
     }

@@ -16,5 +16,6 @@ pub mod prune;
 pub mod quickstart;
 pub mod search;
 pub mod shell;
+pub mod teach;
 pub mod train;
 pub mod tune;

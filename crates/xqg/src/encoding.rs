@@ -121,6 +121,13 @@ pub fn precision_name(args: &EncoderArgs) -> Result<String> {
     Ok(precision(args, instruction_set()?).name().to_owned())
 }
 
+/// What decides a model's bits on this machine beside its weights: the arithmetic and the instructions.
+pub fn arithmetic(args: &EncoderArgs) -> Result<String> {
+    let isa = instruction_set()?;
+    let name = precision(args, isa).name();
+    Ok(format!("{name} on {}", isa.unwrap_or_else(Isa::detect).name()))
+}
+
 fn precision(args: &EncoderArgs, isa: Option<Isa>) -> Precision {
     match args.precision {
         PrecisionArg::Auto => Precision::near(isa.unwrap_or_else(Isa::detect)),

@@ -73,6 +73,7 @@ fn run(command: Command) -> Result<()> {
         Command::Filter(args) => commands::filter::run(&args),
         Command::Search(args) => commands::search::run(&args),
         Command::Mine(args) => commands::mine::run(&args),
+        Command::Teach(args) => commands::teach::run(&args),
         Command::Train { verb: TrainVerb::Retriever(args) } => commands::train::retriever(&args),
         Command::Train { verb: TrainVerb::Generator(args) } => commands::train::generator(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),

@@ -53,6 +53,19 @@ pub fn refuse_finished(outs: &[&Path], force: bool) -> Result<(), DataError> {
     outs.iter().try_for_each(|out| refuse_existing(out, force))
 }
 
+/// The work folder of an output whose units are all finished.
+pub fn finishing(out: &Path) -> Option<PathBuf> {
+    Some(folder_of(out)).filter(|folder| folder.join(FINISHING).exists())
+}
+
+/// Removes the work folder of an output that is there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn tidy(out: &Path) -> Result<()> {
+    Ok(remove(&folder_of(out))?)
+}
+
 fn folder_of(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".units");
@@ -88,10 +101,10 @@ impl Work {
         Ok(Self { folder, fresh })
     }
 
-    /// Passes a result on; where it is an error and the folder was fresh, takes the folder away: bad
-    /// input is mended and comes back as another file, which could not go on with this.
+    /// Passes a result on; where it is an error, the folder was fresh and no unit is finished, takes the
+    /// folder away: bad input is mended and comes back as another file, which could not go on with this.
     pub fn prepared<T>(&self, result: Result<T>) -> Result<T> {
-        if result.is_err() && self.fresh {
+        if result.is_err() && self.fresh && !self.has_any() {
             let _ = remove(&self.folder);
         }
         result
@@ -104,6 +117,13 @@ impl Work {
 
     fn counts(&self, unit: usize) -> PathBuf {
         self.folder.join(format!("unit-{unit:06}.json"))
+    }
+
+    /// Whether a unit is finished, or was about to be.
+    fn has_any(&self) -> bool {
+        let names =
+            fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|e| e.file_name());
+        names.into_iter().any(|name| name.to_string_lossy().starts_with("unit-"))
     }
 
     /// Whether a unit is finished. Its rows come last, but a kill while the folder is removed may
@@ -209,5 +229,8 @@ mod tests {
         assert!(work.prepared(Ok(())).is_ok() && work.folder.exists());
         assert!(work.prepared::<()>(Err(anyhow::anyhow!("bad"))).is_err());
         assert!(!work.folder.exists());
+        let work = Work::open(&folder.path().join("m.jsonl"), &seeded(1), false).unwrap();
+        work.write(3, b"a\n", &0).unwrap();
+        assert!(work.prepared::<()>(Err(anyhow::anyhow!("a full disk"))).is_err() && work.has(3));
     }
 }

@@ -181,3 +181,28 @@ fn what_will_not_pass_stops_at_once() {
         space.fails(2, &line, &[word]);
     }
 }
+
+#[test]
+fn a_passage_of_ten_thousand_words_is_cut_and_counted() {
+    let space = Space::new();
+    let long = "river ".repeat(10_000);
+    let row = serde_json::json!({"_id": "p", "text": format!("The {long}")});
+    space.write("corpus.jsonl", format!("{row}\n"));
+    let server = Server::start(|_, _| Reply::Text("Kuka?\nMikä?".into()));
+    let done = space.works(&line(&server, "--out q.jsonl"));
+    assert_eq!(summary(&done)["counts"]["cut_passages"], 1);
+    assert!(done.err.contains("1 of 1 texts"), "{}", done.err);
+    let sent = server.asked()[0].prompt().chars().count();
+    assert!((16_000..17_000).contains(&sent), "{sent}");
+}
+
+#[test]
+fn an_answer_of_nothing_but_thoughts_counts_as_failed() {
+    const SILENT: &str = r#"{"choices":[{"message":{"content":null},"finish_reason":"length"}]}"#;
+    let space = Space::new();
+    let server = Server::start(|_, _| Reply::Status("200 OK", "", SILENT));
+    let done = space.works(&line(&server, "--out q.jsonl"));
+    assert_eq!(summary(&done)["counts"]["usage"]["failed"], 24);
+    // The longest wait that can be said is no panic.
+    space.works(&line(&server, "--out q.jsonl --timeout 1e30 --force"));
+}

@@ -175,3 +175,53 @@ fn long_and_blank_passages() {
         std::fs::remove_file(space.path("q.jsonl")).unwrap();
     }
 }
+
+/// Three training rows, with a language or without.
+fn training_rows(lang: bool) -> String {
+    let texts =
+        ["a river", "the old castle by the sea", "it is", "one of two", "people of the north"];
+    let passage = |i: usize| json!({"docid": format!("p{i}"), "text": texts[i]});
+    let row = |i: usize| {
+        let mut row = json!({
+            "query_id": format!("q{i}"), "query": format!("mikä on joki {i}?"),
+            "positive_passages": [passage(i)], "negative_passages": [passage(i + 1), passage(i + 2)],
+        });
+        if lang {
+            row["lang"] = json!("fi");
+        }
+        format!("{row}\n")
+    };
+    (0..3).map(row).collect()
+}
+
+#[test]
+fn a_generator_teaches_a_retriever() {
+    let space = space();
+    space.write("rows.jsonl", training_rows(true));
+    for (model, more) in [("mt5", ""), ("t5", ""), ("shared", " --encoder e5like")] {
+        let line = format!("xqg teach --model {model}{more} --rows rows.jsonl --precision f32");
+        let done = space.works(&format!("{line} --out taught.jsonl --json --force"));
+        assert!(done.out.contains("\"passages\":9"), "{}", done.out);
+        let rows = rows(&space, "taught.jsonl");
+        let scores = |row: &Value| -> Vec<f64> {
+            let of = |key: &str| row[key].as_array().unwrap().clone();
+            let all = [of("positive_passages"), of("negative_passages")].concat();
+            all.iter().map(|passage| passage["score"].as_f64().unwrap()).collect()
+        };
+        for row in &rows {
+            let scores = scores(row);
+            assert!(scores.len() == 3 && scores.iter().all(|s| *s < 0.0), "{model}: {scores:?}");
+            assert!(scores[0] != scores[1], "{model}: passages differ");
+        }
+        space.works(&format!("{line} --out again.jsonl --unit-rows 1 --threads 1 --force"));
+        assert!(space.read("again.jsonl") == space.read("taught.jsonl"), "{model}");
+    }
+    let settings = "model = \"e5like\"\nout = \"RUN\"\n[data]\ntrain = [\"taught.jsonl\"]\nheld_out = 0.0\n\
+        [batch]\nqueries = 3\npassages = 3\n[loss]\ncontrastive = 0.0\ndistil = \"kl\"\n[run]\nsteps = 3\n";
+    space.write("train.toml", settings);
+    space.works("xqg train retriever --config train.toml");
+    space.write("rows.jsonl", training_rows(false));
+    let line = "xqg teach --model mt5 --rows rows.jsonl --out other.jsonl";
+    space.fails(2, line, &["`lang`", "q0", "hint: --lang"]);
+    space.works(&format!("{line} --lang fi"));
+}

@@ -244,6 +244,80 @@ fn mining_killed_at_any_moment_has_the_same_bytes() {
     mining_survives(&space, line, &["bm25/meta.json", "bm25/complete", "unit-000003.jsonl"]);
 }
 
+/// A space with 300 passages, and a tiny generator that reads with `e5like`.
+fn generating() -> Space {
+    let space = Space::new();
+    space.write("corpus.jsonl", passages(300));
+    support::copy_model("generator", &space.path("shared"));
+    space.works("xqg encode --model e5like --corpus corpus.jsonl --precision f32 --out P");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&space.read("P/manifest.json")).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&space.read("shared/config.json")).unwrap();
+    config["encoder"] = manifest["contract"].clone();
+    space.write("shared/config.json", config.to_string());
+    space
+}
+
+#[test]
+fn a_generator_killed_three_times_writes_the_same_bytes() {
+    let space = generating();
+    let line = "xqg generate --model shared --encoder e5like --corpus corpus.jsonl --langs fi,te -n 2 \
+                --max-tokens 8 --precision f32 --unit-passages 16";
+    space.works(&format!("{line} --out sound.jsonl"));
+    let line = format!("{line} --out new.jsonl");
+    let reset = || fs::remove_file(space.path("new.jsonl")).unwrap();
+    for moment in ["plan.json", "unit-000002.jsonl", "unit-000009.json"] {
+        kill_at(&space, &line, &format!("new.jsonl.units.partial/{moment}"), reset);
+        assert!(!space.path("new.jsonl").exists(), "{moment}");
+    }
+    let other = line.replace("--precision f32", "--precision int8");
+    space.fails(1, &other, &["arithmetic", "hint: --force"]);
+    space.works(&line);
+    assert!(space.read("new.jsonl") == space.read("sound.jsonl"));
+}
+
+#[test]
+fn an_index_with_its_questions_killed_at_any_moment_has_the_same_bytes() {
+    let space = generating();
+    let line = "xqg index --generate --model e5like --generator shared --corpus corpus.jsonl \
+                --langs fi,te -n 2 --max-tokens 8 --precision f32 --unit-rows 32";
+    space.works(&format!("{line} --out SOUND"));
+    let apart = "xqg generate --model shared --encoder e5like --corpus corpus.jsonl --langs fi,te -n 2 \
+                 --max-tokens 8 --precision f32 --out SOUND.jsonl";
+    space.works(apart);
+    let line = format!("{line} --out NEW");
+    let reset = || fs::remove_dir_all(space.path("NEW")).unwrap();
+    let work = "NEW.questions.units.partial";
+    for moment in ["unit-000000.jsonl", "finishing"] {
+        kill_at(&space, &line, &format!("{work}/{moment}"), reset);
+        assert!(!space.path("NEW").exists(), "{moment}");
+    }
+    // The index is at its place, but the work folder is still there.
+    let kept: Vec<_> = files(&space.path(work)).into_iter().collect();
+    space.works(&line);
+    let same = |what: &str| {
+        let [new, sound] = ["NEW", "SOUND"].map(|name| files(&space.path(name)));
+        assert_same(&new, &sound, what);
+        assert!(!space.path(work).exists(), "{what}");
+    };
+    same("an index that was killed twice");
+    for (name, bytes) in kept {
+        let path = space.path(&format!("{work}/{name}"));
+        fs::create_dir_all(if name.ends_with('/') { &path } else { path.parent().unwrap() })
+            .unwrap();
+        if !name.ends_with('/') {
+            fs::write(path, bytes).unwrap();
+        }
+    }
+    let queries = space.read("SOUND.jsonl");
+    space.write(&format!("{work}/questions.jsonl"), queries);
+    let done = space.works(&line);
+    assert!(done.err.contains("is finished"), "{}", done.err);
+    same("and once more at the very end");
+    space.fails(1, &line, &["expected a new path, found an existing one"]);
+}
+
 #[test]
 fn mining_killed_at_its_very_end() {
     let space = Space::indexed();

@@ -46,6 +46,21 @@ fn a_language_is_kept_whole() {
 }
 
 #[test]
+fn prefixes_that_only_the_name_says_come_along() {
+    let space = Space::new();
+    copy_model("e5like", &space.path("multilingual-e5-tiny"));
+    let settings = space.path("multilingual-e5-tiny/config_sentence_transformers.json");
+    if settings.exists() {
+        std::fs::remove_file(&settings).unwrap();
+    }
+    let keep = "--keep-corpus corpus.jsonl --keep-queries queries.jsonl";
+    space.works(&format!("xqg model prune-vocab multilingual-e5-tiny {keep} --to small"));
+    let said = String::from_utf8(space.read("small/config_sentence_transformers.json")).unwrap();
+    assert!(said.contains("query: ") && said.contains("passage: "), "{said}");
+    assert!(vectors(&space, "multilingual-e5-tiny") == vectors(&space, "small"));
+}
+
+#[test]
 fn what_is_there_is_not_overwritten() {
     let space = Space::new();
     let line = "xqg model prune-vocab e5like --keep-languages en --to";

@@ -132,6 +132,22 @@ fn bad_settings_and_rows_are_refused_and_another_run_is_not_overwritten() {
     space.works(&format!("{LINE} --force"));
 }
 
+#[test]
+fn a_run_ends_early_where_held_out_questions_gain_nothing_more() {
+    let space = space(
+        "[decoder]\nlayers = 1\nheads = 4\n[batch]\nquestions = 8\n[optimiser]\nlearning_rate = 1e-12\n\
+         [run]\nsteps = 40\nvalidate_every = 2\npatience = 3\n",
+    );
+    let done = space.works(LINE);
+    let steps = losses(&space).len();
+    assert!((8..40).contains(&steps) && steps % 2 == 0, "{steps} steps: {}", done.err);
+    let best = log(&space).into_iter().filter_map(|row| row["held-out loss"].as_f64());
+    let best: Vec<f64> = best.collect();
+    let least = best.iter().copied().fold(f64::INFINITY, f64::min);
+    let at = best.iter().position(|loss| *loss == least).unwrap();
+    assert_eq!(best.len() - 1 - at, 3, "three after the best: {best:?}");
+}
+
 /// The settings of [`space`] for the tiny mT5 in place of a decoder over an encoder.
 fn configure_t5(space: &Space, more: &str) {
     configure(space, more);

@@ -14,6 +14,7 @@ mod choose;
 mod core;
 mod decoder;
 mod distances;
+mod likelihood;
 mod output;
 pub(crate) mod pieces;
 mod shared;
@@ -25,10 +26,12 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use xqg_data::lang::Lang;
 use xqg_data::passage::Passage;
 use xqg_kernel::isa::Isa;
 
+pub use self::likelihood::{Candidates, Likelihoods};
 use self::shared::Shared;
 use self::t5::T5;
 pub use self::t5::prompt;
@@ -200,6 +203,27 @@ impl Generator {
         let spoken = t5.spoken(langs, how.shortlist);
         let finished = t5.core.run(&**t5, passages, &spoken, how)?;
         Ok(finished.chunks(langs.len()).map(|jobs| t5.core.written(langs, jobs)).collect())
+    }
+
+    /// How likely questions are for their passages, one [`Likelihoods`] for each question, in their order; the
+    /// same numbers whatever is asked beside it.
+    ///
+    /// # Errors
+    /// When a language is not the model's, or the tokenizer does not fit the network.
+    pub fn likelihoods(&self, asked: &[Candidates]) -> Result<Vec<Likelihoods>, ModelError> {
+        let judge = |(index, one): (usize, &Candidates)| match &self.kind {
+            Kind::Shared(shared) => {
+                let spoken = shared.spoken(&[one.lang])?[0];
+                let tokens = shared.tokens(index, one.question)?;
+                shared.core.likelihoods(&**shared, one.passages, spoken, tokens)
+            }
+            Kind::T5(t5) => {
+                let spoken = t5.spoken(&[one.lang], false)[0];
+                let tokens = t5.tokens(index, one.question)?;
+                t5.core.likelihoods(&**t5, one.passages, spoken, tokens)
+            }
+        };
+        asked.par_iter().enumerate().map(judge).collect()
     }
 
     /// The passages' embeddings and their questions by one pass of the encoder; for a shared-encoder

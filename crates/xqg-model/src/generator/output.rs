@@ -51,11 +51,60 @@ impl Output {
         worker: &mut Worker,
         out: &mut Vec<f32>,
     ) -> Vec<Seen> {
+        let mut seen = self.look((rows, x), keep, (worker, out), |_, _, _| ());
+        if let Some(ids) = &self.ids {
+            let named = seen.iter_mut().flat_map(|seen| &mut seen.top);
+            named.for_each(|(_, id)| *id = ids[*id as usize]);
+        }
+        let unsorted = seen.iter_mut().filter(|s| s.all);
+        unsorted.for_each(|s| s.top.sort_by(|a, b| b.0.total_cmp(&a.0)));
+        seen
+    }
+}
+
+impl Output {
+    /// The place of a token in this layer.
+    pub fn place(&self, token: u32) -> Option<usize> {
+        match &self.ids {
+            None => Some(token as usize).filter(|&place| place < self.len()),
+            Some(ids) => ids.binary_search(&token).ok(),
+        }
+    }
+
+    /// The logarithm of one token's probability for each row of states; minus infinity where the layer does
+    /// not have it.
+    pub fn logs(
+        &self,
+        (rows, x): (usize, Rows),
+        token: u32,
+        worker: &mut Worker,
+        out: &mut Vec<f32>,
+    ) -> Vec<f64> {
+        let (mut own, place) = (vec![f64::NEG_INFINITY; rows], self.place(token));
+        let seen = self.look((rows, x), 0, (worker, out), |row, first, scores: &[f32]| {
+            let here = place.and_then(|place| place.checked_sub(first));
+            if let Some(&score) = here.and_then(|at| scores.get(at)) {
+                own[row] = f64::from(score);
+            }
+        });
+        own.iter().zip(&seen).map(|(score, seen)| score - seen.log_total()).collect()
+    }
+
+    /// Scores rows of states block by block; `each` is shown the number of a row, of its first score, and the
+    /// scores.
+    fn look(
+        &self,
+        (rows, x): (usize, Rows),
+        keep: usize,
+        (worker, out): (&mut Worker, &mut Vec<f32>),
+        mut each: impl FnMut(usize, usize, &[f32]),
+    ) -> Vec<Seen> {
         let mut seen = vec![Seen::new(keep, self.len()); rows];
         let width = (BLOCK / rows.max(1)).next_multiple_of(CHUNK);
         self.linear.apply_blocks((rows, x), width, worker, out, |block: Block| {
             let Block { first, columns, data, stride } = block;
-            for (row, seen) in data.chunks_exact_mut(stride).zip(&mut seen) {
+            for (number, (row, seen)) in data.chunks_exact_mut(stride).zip(&mut seen).enumerate() {
+                each(number, first, &row[..columns]);
                 // What fills the last panel up is no token.
                 row[columns..].fill(f32::MIN);
                 for start in (0..columns).step_by(CHUNK) {
@@ -64,12 +113,6 @@ impl Output {
                 }
             }
         });
-        if let Some(ids) = &self.ids {
-            let named = seen.iter_mut().flat_map(|seen| &mut seen.top);
-            named.for_each(|(_, id)| *id = ids[*id as usize]);
-        }
-        let unsorted = seen.iter_mut().filter(|s| s.all);
-        unsorted.for_each(|s| s.top.sort_by(|a, b| b.0.total_cmp(&a.0)));
         seen
     }
 }
@@ -116,9 +159,14 @@ impl Seen {
         self.top.insert(at, (score, id));
     }
 
+    /// The logarithm of the softmax's total.
+    fn log_total(&self) -> f64 {
+        f64::from(self.greatest) + self.total.ln()
+    }
+
     /// The likeliest tokens, the likeliest first, with the logarithms of their probabilities.
     pub fn top(&self) -> impl ExactSizeIterator<Item = (f32, u32)> + '_ {
-        let total = f64::from(self.greatest) + self.total.ln();
+        let total = self.log_total();
         self.top.iter().map(move |&(score, id)| ((f64::from(score) - total) as f32, id))
     }
 }
@@ -158,6 +206,11 @@ mod tests {
                     prop_assert!(all.windows(2).all(|w| w[0].0 >= w[1].0));
                     let few: Vec<_> = few.top().collect();
                     prop_assert_eq!(few.len(), keep.min(tokens));
+                    for &(log, token) in [all.first(), all.last()].into_iter().flatten() {
+                        let two = (2, Rows { data: &[x, x].concat(), stride: 4 });
+                        let logs = output.logs(two, token, &mut Worker::default(), &mut Vec::new());
+                        prop_assert!(logs.iter().any(|own| (own - f64::from(log)).abs() < 1e-4));
+                    }
                     prop_assert_eq!(&few[..], &all[..few.len()]);
                 }
             }

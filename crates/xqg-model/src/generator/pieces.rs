@@ -79,6 +79,17 @@ impl Pieces {
         Ok(Self::Crate(Box::new(inner)))
     }
 
+    /// Whether a token stands for no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        match self {
+            Self::Own(pieces) => pieces.get(id as usize) == Some(&Piece::Special),
+            Self::Crate(inner) => {
+                let added = inner.get_added_tokens_decoder();
+                added.get(&id).is_some_and(|token| token.special)
+            }
+        }
+    }
+
     /// The text of tokens, without white space at its ends.
     pub fn text(&self, ids: &[u32]) -> String {
         match self {

@@ -26,6 +26,7 @@ use crate::config::read_json;
 use crate::encoder::{Encoder, Reading};
 use crate::error::ModelError;
 use crate::linear::Arithmetic;
+use crate::tokenizer::Tokenizer;
 
 /// `config.json` of a shared-encoder generator.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     /// The shared parts.
     pub core: Core,
     encoder: Arc<Encoder>,
+    /// Reads questions that are there already.
+    tokenizer: Tokenizer,
     /// The languages' codes, in the model's order.
     pub langs: Vec<Lang>,
     spoken: Vec<Spoken>,
@@ -139,7 +142,27 @@ impl Shared {
             end: config.eos_id,
             max_positions: Some(config.max_positions),
         };
-        Ok(Self { core, encoder, langs: config.langs, spoken })
+        let tokenizer = Tokenizer::open(folder)?;
+        Ok(Self { core, encoder, tokenizer, langs: config.langs, spoken })
+    }
+
+    /// The tokens of a question, without those that a tokenizer puts around a text.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses it, or does not fit the network.
+    pub fn tokens(&self, index: usize, question: &str) -> Result<Vec<u32>, ModelError> {
+        let tokens = self.tokenizer.session().encode("", question, usize::MAX);
+        let tokens = tokens.map_err(|source| ModelError::Tokenize { index, source })?;
+        let ids: Vec<u32> =
+            tokens.ids.into_iter().filter(|&id| !self.core.pieces.is_special(id)).collect();
+        let words = self.core.output(None).len();
+        match ids.iter().find(|&&id| id as usize >= words) {
+            None => Ok(ids),
+            Some(id) => {
+                let expected = format!("token ids below {words}, the rows of the embedding");
+                Err(ModelError::Token { index, expected, found: id.to_string() })
+            }
+        }
     }
 
     /// The languages as the model speaks them.

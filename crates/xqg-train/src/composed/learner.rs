@@ -118,6 +118,14 @@ impl Learner {
         Ok((embeddings, kept))
     }
 
+    /// Waits until the device has done all that it was asked.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn wait(&self) -> Result<(), TrainError> {
+        Ok(self.numbers.device.synchronize()?)
+    }
+
     /// Adds the gradients of the parameters, given that of each embedding.
     ///
     /// # Errors

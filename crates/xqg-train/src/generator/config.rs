@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
 use xqg_data::lang::Lang;
@@ -40,7 +41,7 @@ pub struct GeneratorConfig {
     #[serde(default)]
     pub loss: GeneratorLoss,
     /// How parameters follow their gradients.
-    #[serde(default = "optimiser")]
+    #[serde(default = "optimiser", deserialize_with = "over_defaults")]
     pub optimiser: OptimiserConfig,
     /// How long, and how often to look.
     #[serde(default)]
@@ -99,6 +100,16 @@ fn optimiser() -> OptimiserConfig {
         betas: [0.9, 0.98],
         ..OptimiserConfig::default()
     }
+}
+
+/// What a file says of the optimiser; what it does not say is a generator's default, not a retriever's.
+fn over_defaults<'de, D: Deserializer<'de>>(from: D) -> Result<OptimiserConfig, D::Error> {
+    let mut said = toml::Table::deserialize(from)?;
+    let defaults = toml::Table::try_from(optimiser()).map_err(D::Error::custom)?;
+    for (key, value) in defaults {
+        said.entry(key).or_insert(value);
+    }
+    said.try_into().map_err(D::Error::custom)
 }
 
 /// `[data]`.
@@ -298,5 +309,26 @@ impl GeneratorConfig {
             }),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_of_the_optimiser_is_a_generators_default() {
+        let least = "out = \"o\"\nlangs = [\"te\"]\ntasks = []\n";
+        let read = |more: &str| toml::from_str::<GeneratorConfig>(&format!("{least}{more}"));
+        assert_eq!(read("").unwrap().optimiser, optimiser());
+        let said = read("[optimiser]\nlearning_rate = 3e-4\n").unwrap();
+        assert_eq!(said.optimiser, OptimiserConfig { learning_rate: 3e-4, ..optimiser() });
+        let json = serde_json::to_string(&said).unwrap();
+        assert_eq!(
+            serde_json::from_str::<GeneratorConfig>(&json).unwrap(),
+            said,
+            "as a state keeps it"
+        );
+        assert!(read("[optimiser]\nrate = 1\n").unwrap_err().to_string().contains("rate"));
     }
 }

@@ -1,6 +1,7 @@
 //! The loop of a generator's run, whatever is trained: steps, validations, saves, and the end.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use xqg_data::file::remove;
 use xqg_kernel::dropout::Rate;
@@ -24,29 +25,30 @@ pub struct Course {
     pub progress: Progress,
     /// Where it is written down.
     pub log: Log,
-    /// Rows that are learned from.
-    rows: usize,
+    /// A hash of the files that are learned from.
+    data: String,
 }
 
 impl Course {
-    /// Takes up the state of an earlier run over so many rows, if there is one; `force` throws it
+    /// Takes up the state of an earlier run over the same files, if there is one; `force` throws it
     /// away.
     ///
     /// # Errors
-    /// When there is the state of another run, or a damaged one.
+    /// When there is the state of another run, or a damaged one, or a file cannot be read.
     pub fn open(
         config: GeneratorConfig,
-        rows: usize,
         network: (&mut Parameters, &mut Optimiser),
         force: bool,
     ) -> Result<Self, TrainError> {
         if force {
             remove(&state::state_folder(&config.out))?;
         }
-        let progress = state::load_run(&config.out, (&same(&config), rows), &mut [network])?;
+        let files = config.tasks.iter().flat_map(|task| task.files.iter().chain(&task.corpus));
+        let data = state::hash_files(files)?;
+        let progress = state::load_run(&config.out, (&same(&config), &data), &mut [network])?;
         let progress = progress.unwrap_or_default();
         let log = Log::open(&config.out, progress.step)?;
-        Ok(Self { schedule: schedule(&config), progress, log, rows, config })
+        Ok(Self { schedule: schedule(&config), progress, log, data, config })
     }
 
     /// Saves the state.
@@ -55,7 +57,7 @@ impl Course {
     /// When the disk refuses.
     pub fn save(&self, network: (&Parameters, &Optimiser)) -> Result<(), TrainError> {
         let settings = same(&self.config);
-        state::save_run(&self.config.out, (&settings, self.rows), &[network], &self.progress)
+        state::save_run(&self.config.out, (&settings, &self.data), &[network], &self.progress)
     }
 
     fn run(&self) -> &GeneratorRun {
@@ -81,6 +83,17 @@ pub struct HeldOut {
     pub judged: f64,
 }
 
+/// What the rows of a step ask of the parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    /// The loss.
+    pub loss: f64,
+    /// The norm of the gradients.
+    pub norm: f64,
+    /// Number of questions.
+    pub questions: usize,
+}
+
 /// What is trained.
 pub trait Learner {
     /// The run's course.
@@ -89,11 +102,17 @@ pub trait Learner {
     /// What is told before the first step.
     fn begun(&self) -> Event;
 
-    /// Learns from the rows of step `number`, from 0.
+    /// The gradients of the rows of step `number`, from 0.
     ///
     /// # Errors
     /// When a loss is no number, or a device refuses.
-    fn step(&mut self, number: u64) -> Result<Step, TrainError>;
+    fn gradient(&mut self, number: u64) -> Result<Asked, TrainError>;
+
+    /// Changes the parameters by these gradients of that norm.
+    ///
+    /// # Errors
+    /// When a device refuses.
+    fn update(&mut self, norm: f64, rate: f64) -> Result<(), TrainError>;
 
     /// The losses of the tasks that have held-out questions.
     ///
@@ -126,21 +145,20 @@ pub fn run(
     let steps = learner.course().schedule.steps;
     let mut stopped = learner.course().waited_enough();
     while learner.course().progress.step < steps && !stopped {
-        let number = learner.course().progress.step;
-        let step = learner.step(number)?;
+        let step = step(&mut learner, tell)?;
         let course = learner.course();
         course.progress.step = step.step;
         course.log.step(&step)?;
         let (now, last) = (step.step, step.step == steps);
-        let GeneratorRun { validate_every, save_every, .. } = *course.run();
+        let validate_every = course.run().validate_every;
         tell(&Event::Stepped(step));
         if last || now.is_multiple_of(validate_every) {
             validate(&mut learner, tell)?;
             stopped = learner.course().waited_enough();
         }
-        if last || stopped || now.is_multiple_of(save_every) {
-            learner.save()?;
-            tell(&Event::Saved { step: now });
+        if last || stopped {
+            learner.gradient(now)?;
+            save(&mut learner, tell)?;
         }
     }
     let course = learner.course();
@@ -153,6 +171,30 @@ pub fn run(
     Ok(progress)
 }
 
+/// A step. What the last one made is saved, where it is time, only now that its loss and gradient are seen
+/// to be numbers.
+fn step(learner: &mut impl Learner, tell: &mut dyn FnMut(&Event)) -> Result<Step, TrainError> {
+    let course = learner.course();
+    let (number, save_every) = (course.progress.step, course.run().save_every);
+    let begun = Instant::now();
+    let Asked { loss, norm, questions } = learner.gradient(number)?;
+    let mut seconds = begun.elapsed().as_secs_f64();
+    if number > 0 && number.is_multiple_of(save_every) {
+        save(learner, tell)?;
+    }
+    let (begun, rate) = (Instant::now(), learner.course().schedule.rate(number));
+    learner.update(norm, rate)?;
+    seconds += begun.elapsed().as_secs_f64();
+    let examples_per_second = questions as f64 / seconds;
+    Ok(Step { step: number + 1, loss, rate, norm, examples_per_second })
+}
+
+fn save(learner: &mut impl Learner, tell: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
+    learner.save()?;
+    tell(&Event::Saved { step: learner.course().progress.step });
+    Ok(())
+}
+
 fn validate(learner: &mut impl Learner, tell: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
     let found = learner.held_out()?;
     let weights: f64 = found.iter().map(|task| task.judged).sum();
@@ -163,6 +205,10 @@ fn validate(learner: &mut impl Learner, tell: &mut dyn FnMut(&Event)) -> Result<
     let value = total / weights;
     let course = learner.course();
     let step = course.progress.step;
+    if !value.is_finite() {
+        let queries = "that are held out".to_owned();
+        return Err(TrainError::NotFinite { step, loss: value, queries });
+    }
     for HeldOut { name, loss, .. } in &found {
         course.log.validation(step, &format!("held-out loss of {name}"), *loss)?;
     }
@@ -174,7 +220,7 @@ fn validate(learner: &mut impl Learner, tell: &mut dyn FnMut(&Event)) -> Result<
     }
     let tasks = found.into_iter().map(|task| (task.name, task.loss)).collect();
     tell(&Event::Validated { step, value, tasks, best });
-    Ok(())
+    Ok(learner.course().log.plot(&[MEASURE])?)
 }
 
 /// What a model card says of a run, under its title and its first paragraph.

@@ -2,7 +2,6 @@
 //! prompt that names the language, through encoder and decoder (Zhuang et al. 2023, section 4).
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use xqg_data::embeddings::Side;
 use xqg_data::error::DataError;
@@ -20,7 +19,7 @@ use super::config::GeneratorConfig;
 use super::event::Event;
 use super::prepared::{HELD_OUT, Prepared, TRAIN};
 use super::rows::{Row, Task};
-use super::run::{self, Course, HeldOut, Learner, adam, card, rate};
+use super::run::{self, Asked, Course, HeldOut, Learner, adam, card, rate};
 use super::vocabulary::Ids;
 use crate::composed::decoding::{Losses, Pairs, Share};
 use crate::composed::device::Compute;
@@ -28,7 +27,6 @@ use crate::composed::t5::T5;
 use crate::error::TrainError;
 use crate::folder::copy_small;
 use crate::gradients::Gradients;
-use crate::log::Step;
 use crate::optimiser::Optimiser;
 use crate::state::Progress;
 
@@ -94,8 +92,7 @@ impl T5Trainer {
         writable_folder(&config.out)?;
         let mut t5 = T5::load(&Checkpoint::open(base)?, shape, device)?;
         let mut optimiser = Optimiser::new(adam(&config), &t5.parameters);
-        let rows = tasks.iter().map(|t| t.task.rows[TRAIN].len()).sum();
-        let course = Course::open(config, rows, (&mut t5.parameters, &mut optimiser), force)?;
+        let course = Course::open(config, (&mut t5.parameters, &mut optimiser), force)?;
         t5.refresh()?;
         let gradients = Gradients::zeros(&t5.parameters);
         let base = base.to_path_buf();
@@ -207,8 +204,7 @@ impl Learner for T5Trainer {
         }
     }
 
-    fn step(&mut self, number: u64) -> Result<Step, TrainError> {
-        let begun = Instant::now();
+    fn gradient(&mut self, number: u64) -> Result<Asked, TrainError> {
         let rows = self.rows(number);
         self.gradients.clear();
         let loss = self.learn(number, &rows)?.smoothed;
@@ -216,11 +212,12 @@ impl Learner for T5Trainer {
         if !loss.is_finite() || !norm.is_finite() {
             return Err(self.broken(number, &rows, loss));
         }
-        let rate = self.course.schedule.rate(number);
+        Ok(Asked { loss, norm, questions: rows.len() })
+    }
+
+    fn update(&mut self, norm: f64, rate: f64) -> Result<(), TrainError> {
         self.optimiser.step_of_norm(&mut self.t5.parameters, &self.gradients, (norm, rate));
-        self.t5.refresh()?;
-        let examples_per_second = rows.len() as f64 / begun.elapsed().as_secs_f64();
-        Ok(Step { step: number + 1, loss, rate, norm, examples_per_second })
+        self.t5.refresh()
     }
 
     fn held_out(&mut self) -> Result<Vec<HeldOut>, TrainError> {

@@ -1,7 +1,6 @@
 //! The training loop of a generator: rows in, steps, validation, saves; and on again after a kill.
 
 use std::path::Path;
-use std::time::Instant;
 
 use xqg_data::file::{Lock, output_path, writable_folder};
 use xqg_kernel::dropout::Key;
@@ -17,12 +16,11 @@ use super::learning::LearningDecoder;
 use super::memories::Memories;
 use super::prepared::{HELD_OUT, Prepared, TRAIN};
 use super::rows::{Row, Task};
-use super::run::{self, Course, HeldOut, Learner, adam, card, rate};
+use super::run::{self, Asked, Course, HeldOut, Learner, adam, card, rate};
 use super::vocabulary::{EOS, Vocabulary};
 use crate::composed::device::Compute;
 use crate::decoder::{Batch, Decoder, Initial, Lists, Memory, Shape, Target};
 use crate::error::TrainError;
-use crate::log::Step;
 use crate::state::Progress;
 
 /// Questions that are looked at together where nothing is learned.
@@ -75,9 +73,8 @@ impl GeneratorTrainer {
         decoder.dropout = Some(rate("decoder.dropout", config.decoder.dropout)?);
         let mut learning = LearningDecoder::new(decoder, adam(&config));
         let lists = lists(&config, &vocabulary);
-        let rows = tasks.iter().map(|t| t.task.rows[TRAIN].len()).sum();
         let network = (&mut learning.decoder.parameters, &mut learning.optimiser);
-        let course = Course::open(config, rows, network, force)?;
+        let course = Course::open(config, network, force)?;
         if let Some(device) = device {
             learning.place(&device)?;
         }
@@ -156,8 +153,7 @@ impl Learner for GeneratorTrainer {
         }
     }
 
-    fn step(&mut self, number: u64) -> Result<Step, TrainError> {
-        let begun = Instant::now();
+    fn gradient(&mut self, number: u64) -> Result<Asked, TrainError> {
         let batch = self.batch(number);
         let smoothing = self.course.config.loss.label_smoothing;
         let loss = self.learning.learn(&batch, (&self.lists, smoothing))?.smoothed;
@@ -165,10 +161,11 @@ impl Learner for GeneratorTrainer {
         if !loss.is_finite() || !norm.is_finite() {
             return Err(self.broken(number, loss));
         }
-        let rate = self.course.schedule.rate(number);
-        self.learning.step(norm, rate)?;
-        let examples_per_second = batch.targets.len() as f64 / begun.elapsed().as_secs_f64();
-        Ok(Step { step: number + 1, loss, rate, norm, examples_per_second })
+        Ok(Asked { loss, norm, questions: batch.targets.len() })
+    }
+
+    fn update(&mut self, norm: f64, rate: f64) -> Result<(), TrainError> {
+        self.learning.step(norm, rate)
     }
 
     fn held_out(&mut self) -> Result<Vec<HeldOut>, TrainError> {

@@ -21,7 +21,7 @@ use xqg_model::scripts::{is_in, scripts};
 use xqg_model::tokenizer::Tokenizer;
 
 use crate::error::TrainError;
-use crate::folder::copy_small;
+use crate::folder::{copy_small, write_prompts};
 use crate::parameters::write_tensors;
 use tokenizer::Vocabulary;
 
@@ -157,8 +157,19 @@ impl Pruner {
             tokenizer::renumber_decoder(value, &ids);
         })?;
         self.write_weights(&partial.join("model.safetensors"), &ids)?;
+        self.write_prompts(&partial)?;
         replace_folder(&partial, &to)?;
         Ok(Pruned { before: rows, after: ids.len() })
+    }
+
+    /// Prefixes that the folder had by its name alone are written down: the new one may be called anything.
+    fn write_prompts(&self, folder: &Path) -> Result<(), TrainError> {
+        let Some((query, passage)) = known_prefixes(&self.folder.to_string_lossy()) else {
+            return Ok(());
+        };
+        let said = [&self.recipe.query_prefix, &self.recipe.passage_prefix];
+        let said = said.map(|prefix| prefix.as_deref());
+        write_prompts(folder, [said[0].unwrap_or(query), said[1].unwrap_or(passage)])
     }
 
     fn write_weights(&self, path: &Path, ids: &[u32]) -> Result<(), TrainError> {
@@ -175,7 +186,15 @@ impl Pruner {
                 read => read?,
             };
             if name.ends_with("embeddings.word_embeddings.weight") {
-                let width = shape[1];
+                let width = self.config.hidden_size;
+                if shape != [self.config.vocab_size, width] {
+                    return Err(TrainError::Unexpected {
+                        path: self.folder.clone(),
+                        expected: format!("{name} of {} x {width} numbers", self.config.vocab_size),
+                        found: format!("{shape:?}"),
+                        hint: "config.json and the weights are of different models",
+                    });
+                }
                 let row = |&id: &u32| values[id as usize * width..][..width].iter().copied();
                 values = ids.iter().flat_map(row).collect();
                 shape[0] = ids.len();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::encoder::EncoderArgs;
-use super::values::{LangArg, PromptArg, ShardArg, above_zero, fraction, positive};
+use super::values::{LangArg, PromptArg, ShardArg, above_zero, fraction, positive, share, up_to};
 
 /// `xqg generate`.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "LANG,…", value_delimiter = ',', required = true)]
     pub langs: Vec<LangArg>,
     /// Questions for each passage in each language
-    #[arg(short = 'n', default_value = "5", value_name = "N", value_parser = positive)]
+    #[arg(short = 'n', default_value = "5", value_name = "N", value_parser = up_to::<1000>)]
     pub n: usize,
     /// The questions to write, JSON lines; compressed where the name ends in .gz
     #[arg(long, value_name = "FILE")]
@@ -46,7 +46,7 @@ pub struct GenerateArgs {
     /// not found beside it; a folder, or a name that `xqg model get` knows
     #[arg(long, value_name = "DIR")]
     pub encoder: Option<String>,
-    /// Do every N-th unit, beginning with the I-th; the parts put one after the other are the whole
+    /// Do every N-th unit, beginning with the I-th; the parts together are the whole
     /// [default: the Slurm array task, else 1/1]
     #[arg(long, value_name = "I/N")]
     pub shard: Option<ShardArg>,
@@ -101,10 +101,10 @@ pub struct DecodingArgs {
     #[arg(long, conflicts_with = "beam")]
     pub greedy: bool,
     /// Follow the W likeliest beginnings; the best N of them are written
-    #[arg(long, value_name = "W", value_parser = positive)]
+    #[arg(long, value_name = "W", value_parser = up_to::<1000>)]
     pub beam: Option<usize>,
     /// Tokens of a question at most; what is cut is counted
-    #[arg(long, default_value = "32", value_name = "N", value_parser = positive)]
+    #[arg(long, default_value = "32", value_name = "N", value_parser = up_to::<4096>)]
     pub max_tokens: usize,
     /// The seed; each question has random numbers of its own, by docid, language and number
     #[arg(long, default_value = "1")]
@@ -143,9 +143,10 @@ pub struct GateArgs {
     /// The last rank, from 1, that is high
     #[arg(long, default_value = "10", value_name = "RANK", value_parser = positive, requires = "round_trip")]
     pub within: usize,
-    /// Keep at most this share of each language's questions: those most similar to their passages
-    #[arg(long, value_name = "SHARE", value_parser = fraction, requires = "round_trip")]
-    pub keep: Option<f32>,
+    /// Keep this share of each language's questions, rounded up: those most similar to their passages,
+    /// and the equals of the last of them
+    #[arg(long, value_name = "SHARE", value_parser = share, requires = "round_trip")]
+    pub keep: Option<f64>,
     /// The model of that index, where it is no longer at the place that the index remembers
     #[arg(long, value_name = "DIR", requires = "round_trip")]
     pub round_trip_model: Option<String>,
@@ -203,6 +204,9 @@ pub struct EndpointArgs {
     /// Seconds to wait for an answer
     #[arg(long, default_value = "120", value_name = "SECONDS", value_parser = above_zero)]
     pub timeout: f32,
+    /// Characters of a passage that are sent at most; what is cut is counted
+    #[arg(long, default_value = "16000", value_name = "N", value_parser = positive)]
+    pub passage_max_chars: usize,
     /// A prompt of your own, for all languages or for one; {n}, {language}, {lang}, {title}, {passage}
     /// and {query} are filled in; may be repeated
     #[arg(long, value_name = "[LANG=]FILE")]

@@ -8,7 +8,7 @@ use clap::{Args, Command, FromArgMatches, Subcommand};
 use super::derived::{IndexCollapseArgs, IndexExportArgs, IndexGraphArgs};
 use super::encoder::{EncoderArgs, IndexDtypeArg, SideArg};
 use super::generate::DecodingArgs;
-use super::values::{LangArg, MeasureArg, ShardArg, SweepArg, positive};
+use super::values::{LangArg, MeasureArg, ShardArg, SweepArg, positive, up_to};
 
 /// `xqg index`, with or without a verb of its own.
 #[derive(Debug, Args)]
@@ -81,7 +81,7 @@ pub struct IndexBuildArgs {
     pub langs: Vec<LangArg>,
     /// Questions for each passage in each language
     #[arg(short = 'n', default_value = "5", value_name = "N", requires = "generate")]
-    #[arg(value_parser = positive)]
+    #[arg(value_parser = up_to::<1000>)]
     pub n: usize,
     /// The index folder to write
     #[arg(long, value_name = "INDEX", required = true)]

@@ -150,6 +150,22 @@ pub fn above_zero(text: &str) -> Result<f32, String> {
     }
 }
 
+/// A whole number from 1 to `MOST`: what memory is asked for.
+pub fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
+        _ => Err(format!("expected a whole number from 1 to {MOST}, found `{text}`")),
+    }
+}
+
+/// A share of a whole, above 0; wide enough that a tenth of ten is one.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(x),
+        _ => Err(format!("expected a share above 0, up to 1, found `{text}`")),
+    }
+}
+
 /// A whole number from 1.
 pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -218,6 +234,10 @@ mod tests {
             above_zero("0").is_err() && above_zero("nan").is_err() && above_zero("0.1").is_ok()
         );
         assert_eq!(fraction("0.25"), Ok(0.25));
+        assert_eq!((share("0.1"), share("1")), (Ok(0.1), Ok(1.0)));
+        assert!(["0", "-1", "1.1", "nan", "x"].iter().all(|text| share(text).is_err()));
+        assert_eq!((up_to::<9>("1"), up_to::<9>("9")), (Ok(1), Ok(9)));
+        assert!(["0", "10", "18446744073709551616"].iter().all(|text| up_to::<9>(text).is_err()));
         assert!(fraction("1.5").is_err() && fraction("-0.1").is_err() && fraction("nan").is_err());
     }
 }

@@ -11,6 +11,7 @@ use xqg_data::file::{Lock, output_path};
 use xqg_data::lang::Lang;
 use xqg_data::lines::{BadLines, LineFile, json_object};
 use xqg_data::passage::{Passage, read_passages};
+use xqg_index::collapse::refuse_collapsed;
 use xqg_index::index::Index;
 use xqg_index::manifest::hash_file;
 
@@ -38,6 +39,8 @@ impl<'a> Judge<'a> {
     pub fn open(args: &'a GateArgs) -> Result<Self> {
         let Some(folder) = &args.round_trip else { return Ok(Self { args, retriever: None }) };
         let index = Index::open(folder)?;
+        // Fused for good, its questions would help to find their own passages.
+        refuse_collapsed(folder, &index.manifest, "a round trip")?;
         let shard = index.manifest.shard();
         if shard.of > 1 {
             output::warn(format_args!("this is part {} of {} of an index", shard.number, shard.of));

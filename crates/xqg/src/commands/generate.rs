@@ -12,7 +12,9 @@ use xqg_data::passage::read_passages;
 use xqg_index::manifest::{Shard, hash_file};
 use xqg_model::generator::{Decoding, Generator, Method};
 
-use crate::args::{DecodingArgs, EndpointArgs, GenerateArgs, ShortlistArg, Usage, bad_lines};
+use crate::args::{
+    DecodingArgs, EncoderArgs, EndpointArgs, GenerateArgs, ShortlistArg, Usage, bad_lines,
+};
 use crate::chat::Chat;
 use crate::commands::filter::{Judge, gate_plan};
 use crate::commands::model;
@@ -75,6 +77,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let source = Source::parse(args)?;
     let langs = langs(args);
     let (shard, out) = shard_and_output(args.shard, &args.out)?;
+    refuse_idle(&source, args, shard)?;
     let output = Output::new(output_path(&out)?, args.filter, args.gate.keep);
     output.refuse_finished(args.force)?;
     let _lock = Lock::take(&output.kept)?;
@@ -96,6 +99,25 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     drop(display);
     let counts = output.finish(work, &units)?;
     tell(args, &output, &counts)
+}
+
+/// Refuses words that would do nothing, or not what they say.
+fn refuse_idle(source: &Source, args: &GenerateArgs, shard: Shard) -> Result<()> {
+    let gate = &args.gate;
+    if !args.filter && gate.round_trip.is_some() {
+        bail!(Usage("--round-trip: expected --filter beside it".into()));
+    }
+    if gate.keep.is_some() && shard != Shard::WHOLE {
+        bail!(Usage(
+            "--keep: expected a share of all questions, found a part of them\n\
+             hint: put the parts together, then `xqg filter --keep`"
+                .into()
+        ));
+    }
+    if args.floor.is_some() && !matches!(source, Source::Bank(_)) {
+        bail!(Usage("--floor: expected --model bank:FILE beside it".into()));
+    }
+    Ok(())
 }
 
 /// The languages, each once, in the order asked.
@@ -162,7 +184,8 @@ impl Ready {
             }
             Source::Model(folder) => {
                 let decoding = decoding(args.n, &args.decoding)?;
-                let generator = open_generator(folder, args)?;
+                let (encoder, settings) = (args.encoder.as_deref(), &args.encoder_settings);
+                let generator = open_generator(folder, encoder, settings)?;
                 check_langs(&generator, langs)?;
                 generator.check(langs, &decoding)?;
                 Ok(Self::Model { generator: Box::new(generator), decoding, folder: folder.clone() })
@@ -176,7 +199,10 @@ impl Ready {
             Self::Bank { opened, files, .. } => {
                 let files = files.iter().map(|f| hash_file(f)).collect::<Result<Vec<_>, _>>()?;
                 let contract = opened.encoder.contract();
-                Ok(json!({"bank": files, "encoder": contract, "floor": args.floor}))
+                let arithmetic = encoding::arithmetic(&args.encoder_settings)?;
+                Ok(json!({
+                    "bank": files, "encoder": contract, "arithmetic": arithmetic, "floor": args.floor,
+                }))
             }
             // Where the model is does not matter: a server may come back at another address.
             Self::Endpoint { chat, wanted } => Ok(json!({
@@ -185,12 +211,13 @@ impl Ready {
                 "temperature": wanted.temperature,
                 "top-p": wanted.top_p,
                 "seed": wanted.seed,
+                "passage-max-chars": wanted.passage_max_chars,
                 "prompts": wanted.prompts.all(),
             })),
             Self::Model { decoding, folder, .. } => Ok(json!({
                 "model": hashes(folder)?,
                 "decoding": format!("{decoding:?}"),
-                "precision": format!("{:?}", args.encoder_settings.precision).to_lowercase(),
+                "arithmetic": encoding::arithmetic(&args.encoder_settings)?,
                 "passage-max-tokens": args.encoder_settings.passage_max_tokens,
             })),
         }
@@ -219,19 +246,30 @@ impl Ready {
 
 /// Opens a generator, and the encoder that it was made for where it shares one: the one named, or the
 /// one that its settings name.
-fn open_generator(folder: &Path, args: &GenerateArgs) -> Result<Generator> {
+pub fn open_generator(
+    folder: &Path,
+    encoder: Option<&str>,
+    args: &EncoderArgs,
+) -> Result<Generator> {
     let encoder = match shared_encoder(folder)? {
         None => None,
         Some(contract) => {
-            let name = args.encoder.as_deref().unwrap_or(&contract.model);
+            if args.passage_max_tokens.is_some() {
+                bail!(Usage(format!(
+                    "--passage-max-tokens: expected a generator that reads passages itself, found one that \
+                     reads the states of {}, {} tokens of a passage",
+                    contract.model, contract.passage_max_tokens
+                )));
+            }
+            let name = encoder.unwrap_or(&contract.model);
             let what = format!("using {} with {name}", folder.display());
             // A generator's contract says nothing of the arithmetic: that is the user's.
-            let precision = encoding::precision_name(&args.encoder_settings)?;
+            let precision = encoding::precision_name(args)?;
             let contract = EncoderContract { precision, ..contract.clone() };
             Some(encoding::open_as(&contract, name, &what)?.encoder)
         }
     };
-    let options = encoding::generator_options(encoder, &args.encoder_settings)?;
+    let options = encoding::generator_options(encoder, args)?;
     Ok(Generator::open(folder, &options)?)
 }
 
@@ -277,6 +315,7 @@ fn wanted(args: &GenerateArgs) -> Result<Wanted> {
         temperature: if decoding.greedy { Some(0.0) } else { decoding.temperature },
         top_p: decoding.top_p,
         seed: decoding.seed,
+        passage_max_chars: args.endpoint.passage_max_chars,
         prompts: Prompts::for_questions(&args.endpoint.prompt_file)?,
     })
 }
@@ -301,6 +340,9 @@ fn plan(
 fn tell(args: &GenerateArgs, output: &Output, counts: &Counts) -> Result<()> {
     let total = counts.total();
     output::truncated(counts.cut_passages, counts.passages);
+    if counts.blank > 0 {
+        output::warn(format_args!("{} questions were blank and are left out", counts.blank));
+    }
     if counts.without_questions > 0 {
         let (none, all) = (counts.without_questions, counts.passages);
         output::warn(format_args!("{none} of {all} passages got no question"));

@@ -9,11 +9,12 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use xqg_data::embeddings::{Side, has_shard, write_shard};
 use xqg_data::error::DataError;
-use xqg_data::file::{output_path, writable_folder};
+use xqg_data::file::{Lock, output_path, writable_folder};
 use xqg_data::lang::Lang;
 use xqg_data::npy::{Dtype, Matrix};
 use xqg_data::passage::{Passage, read_passages};
 use xqg_index::build::{BuildOptions, Vectors, build, default_unit_rows, refuse_finished};
+use xqg_index::index::Index;
 use xqg_index::manifest::{Shard, hash_file};
 use xqg_model::generator::{Decoding, Generator};
 use xxhash_rust::xxh3::xxh3_128;
@@ -36,6 +37,9 @@ const UNIT_PASSAGES: usize = 256;
 /// Passages that the generator is given at a time.
 const BATCH: usize = 32;
 
+/// All questions, in the work folder.
+const QUESTIONS: &str = "questions.jsonl";
+
 /// Runs the verb.
 pub fn run(args: &IndexBuildArgs) -> Result<()> {
     let (Some(model), Some(corpus), Some(out)) = (&args.model, &args.corpus, &args.out) else {
@@ -43,16 +47,25 @@ pub fn run(args: &IndexBuildArgs) -> Result<()> {
     };
     let (shard, out) = shard_and_output(args.shard, out)?;
     refuse_shard(shard)?;
-    refuse_finished(&out, args.force)?;
+    let questions = questions_path(&out)?;
+    let _lock = Lock::take(&questions)?;
+    match refuse_finished(&out, args.force) {
+        // A run that was killed when all was done but the tidying up.
+        Err(_) if is_done(&out, &questions) => {
+            units::tidy(&questions)?;
+            output::note(format_args!("{}: is finished", out.display()));
+            return Ok(());
+        }
+        other => other?,
+    }
     let opened = encoding::open(model, &args.encoder)?;
     encoding::announce(&opened);
     let writer = Writer::open(args, &opened)?;
-    let work = Work::open(&questions_path(&out)?, &writer.plan(args, corpus)?, args.force)?;
+    let work = Work::open(&questions, &writer.plan(args, corpus)?, args.force)?;
     let mut display = Display::new();
     let written = work.prepared(writer.run(args, corpus, &work, &mut display))?;
     drop(display);
-    index(args, &out, &opened, (&work, &written))?;
-    work.finish(|_| Ok(()))?;
+    work.finish(|work| index(args, &out, &opened, (work, &written)))?;
     let total = written.counts.total();
     output::truncated(written.counts.cut_passages, written.counts.passages);
     let (passages, questions) = (written.counts.passages, total.questions);
@@ -71,6 +84,16 @@ fn refuse_shard(shard: Shard) -> Result<()> {
     ))
 }
 
+/// Whether the index that is there was made of the questions in the work folder, all of which are there.
+fn is_done(out: &Path, questions: &Path) -> bool {
+    let Some(folder) = units::finishing(questions) else { return false };
+    let (Ok(index), Ok(hash)) = (Index::open(out), hash_file(&folder.join(QUESTIONS))) else {
+        return false;
+    };
+    let layers = &index.manifest.layers;
+    layers.iter().any(|layer| layer.input == hash)
+}
+
 /// Beside the index: its work folder is `INDEX.questions.units.partial`.
 fn questions_path(out: &Path) -> Result<PathBuf> {
     let mut name = output_path(out)?.into_os_string();
@@ -85,7 +108,7 @@ fn index(
     opened: &Opened,
     (work, written): (&Work, &AllWritten),
 ) -> Result<()> {
-    let queries = work.folder.join("questions.jsonl");
+    let queries = work.folder.join(QUESTIONS);
     work.join(0..written.units, &queries)?;
     let corpus = args.corpus.clone().expect("checked before");
     let options = BuildOptions {
@@ -161,7 +184,7 @@ impl Writer {
             "generator": hashes(&self.folder)?,
             "langs": self.langs,
             "decoding": format!("{:?}", self.decoding),
-            "precision": format!("{:?}", args.encoder.precision).to_lowercase(),
+            "arithmetic": encoding::arithmetic(&args.encoder)?,
             "passage-max-tokens": args.encoder.passage_max_tokens,
         })))
     }

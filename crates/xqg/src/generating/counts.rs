@@ -43,6 +43,9 @@ pub struct Counts {
     pub cut_passages: u64,
     /// Passages that got no question at all.
     pub without_questions: u64,
+    /// Questions that were blank, and left out.
+    #[serde(default)]
+    pub blank: u64,
     /// What an endpoint was asked.
     pub usage: Usage,
     /// By language code.
@@ -55,6 +58,7 @@ impl Counts {
         self.passages += other.passages;
         self.cut_passages += other.cut_passages;
         self.without_questions += other.without_questions;
+        self.blank += other.blank;
         self.usage.add(&other.usage);
         for (lang, counts) in &other.languages {
             self.languages.entry(lang.clone()).or_default().add(counts);

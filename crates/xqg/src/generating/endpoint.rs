@@ -112,6 +112,8 @@ pub struct Wanted {
     pub top_p: Option<f32>,
     /// The seed.
     pub seed: u64,
+    /// Characters of a passage that are sent at most.
+    pub passage_max_chars: usize,
     /// The prompts.
     pub prompts: Prompts,
 }
@@ -127,12 +129,13 @@ pub struct Endpoint<'a> {
 impl Endpoint<'_> {
     fn ask(&self, passage: &Passage, lang: Lang) -> Ask {
         let wanted = self.wanted;
+        let text = beginning(&passage.text, wanted.passage_max_chars).unwrap_or(&passage.text);
         let values = [
             ("n", wanted.n.to_string()),
             ("language", lang.name().to_owned()),
             ("lang", lang.code().to_owned()),
             ("title", passage.title.clone()),
-            ("passage", passage.text.clone()),
+            ("passage", text.to_owned()),
         ];
         let values: Vec<(&str, &str)> = values.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let key = format!("{}\0{}", passage.docid, lang.code());
@@ -171,12 +174,19 @@ impl QuestionWriter for Endpoint<'_> {
         let asks: Vec<Ask> = pairs.iter().map(|(i, lang)| self.ask(&passages[*i], *lang)).collect();
         let n = self.wanted.n;
         let answers = self.chat.ask_all(&asks, |answer| !questions(answer, n).is_empty())?;
-        let mut all = vec![Written::default(); passages.len()];
+        let cut = |p: &Passage| beginning(&p.text, self.wanted.passage_max_chars).is_some();
+        let begun = |p: &Passage| Written { truncated: cut(p), ..Written::default() };
+        let mut all: Vec<Written> = passages.iter().map(begun).collect();
         for ((i, lang), answer) in pairs.iter().zip(&answers) {
             self.add(&mut all[*i], *lang, answer);
         }
         Ok(all)
     }
+}
+
+/// The first `most` characters of a text that is longer.
+fn beginning(text: &str, most: usize) -> Option<&str> {
+    text.char_indices().nth(most).map(|(at, _)| &text[..at])
 }
 
 /// The questions in an answer, each once, at most `n`.

@@ -121,6 +121,9 @@ pub fn read_judged(path: &Path) -> Result<LineFile<Judged>, DataError> {
     LineFile::open(path, BadLines::Stop, Box::new(parse))
 }
 
+/// What a product of a count and a share may be off by: 0.07 of 100 is 7, not 8.
+const ROUNDING: f64 = 1e-6;
+
 /// The least similarity that is kept of each language, so that at most a share of its questions
 /// is, those most similar to their passages.
 #[derive(Debug, Clone, Default)]
@@ -136,12 +139,12 @@ impl Thresholds {
         }
     }
 
-    /// Settles the thresholds; equals of the last one kept are kept too.
-    pub fn settle(mut self, share: f32) -> BTreeMap<String, f64> {
+    /// Settles the thresholds; a part of a question is one, and equals of the last one kept are kept too.
+    pub fn settle(mut self, share: f64) -> BTreeMap<String, f64> {
         let mut settled = BTreeMap::new();
         for (lang, (all, similarities)) in &mut self.0 {
-            let wanted = (*all as f64 * f64::from(share)).ceil() as usize;
-            if wanted == 0 || wanted >= similarities.len() {
+            let wanted = (*all as f64 * share - ROUNDING).ceil().max(1.0) as usize;
+            if wanted >= similarities.len() {
                 continue;
             }
             similarities.sort_by(|a, b| b.total_cmp(a));
@@ -202,5 +205,32 @@ pub mod tests {
         let kept: Vec<usize> = (0..10).filter(|&i| all[i].reason.is_none()).collect();
         assert_eq!(kept, [1, 2, 3], "two are wanted, the third is their equal");
         assert!(thresholds.settle(1.0).is_empty());
+    }
+
+    #[test]
+    fn a_share_counts_as_one_would_by_hand() {
+        let kept = |all: usize, share: f64| {
+            let mut questions: Vec<Judged> =
+                (0..all).map(|i| judged("p", "te", &format!("{i}"))).collect();
+            let mut thresholds = Thresholds::default();
+            for (i, one) in questions.iter_mut().enumerate() {
+                one.found(1, 1.0 / (1 + i) as f32);
+                thresholds.add(one);
+            }
+            let settled = thresholds.settle(share);
+            questions.iter_mut().for_each(|one| apply(&settled, one));
+            questions.iter().filter(|one| one.reason.is_none()).count()
+        };
+        for (all, share, wanted) in [
+            (10, 0.1, 1),
+            (10, 0.2, 2),
+            (10, 0.6, 6),
+            (100, 0.07, 7),
+            (3, 0.5, 2),
+            (3, 0.01, 1),
+            (3, 1.0, 3),
+        ] {
+            assert_eq!(kept(all, share), wanted, "{share} of {all}");
+        }
     }
 }

@@ -98,14 +98,16 @@ impl Task<'_> {
 /// The questions of a passage as lines; counts what is known of them.
 pub fn to_lines(passage: &Passage, written: &Written, counts: &mut Counts) -> Vec<Judged> {
     counts.cut_passages += u64::from(written.truncated);
-    counts.without_questions += u64::from(written.questions.is_empty());
     counts.usage.add(&written.usage);
     for question in written.questions.iter().filter(|q| q.cut) {
         counts.languages.entry(question.lang.code().to_owned()).or_default().cut += 1;
     }
     // A blank text cannot be a line; a model may well write one.
     let lines = written.questions.iter().map(|q| Judged::new(q.to_line(&passage.docid)));
-    lines.filter_map(Result::ok).collect()
+    let lines: Vec<Judged> = lines.filter_map(Result::ok).collect();
+    counts.blank += (written.questions.len() - lines.len()) as u64;
+    counts.without_questions += u64::from(lines.is_empty());
+    lines
 }
 
 /// Judges the questions of a unit, counts them, and gives the unit's rows.
@@ -128,12 +130,12 @@ pub struct Output {
     /// Those that are not; none without a gate.
     pub rejected: Option<PathBuf>,
     /// The share of each language's questions that is kept at most.
-    pub share: Option<f32>,
+    pub share: Option<f64>,
 }
 
 impl Output {
     /// An output; `q.jsonl` has its rejected questions in `q.rejected.jsonl`.
-    pub fn new(kept: PathBuf, gate: bool, share: Option<f32>) -> Self {
+    pub fn new(kept: PathBuf, gate: bool, share: Option<f64>) -> Self {
         let rejected = gate.then(|| rejected_path(&kept));
         Self { kept, rejected, share }
     }

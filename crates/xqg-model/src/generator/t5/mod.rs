@@ -92,6 +92,29 @@ impl T5 {
         langs.iter().map(spoken).collect()
     }
 
+    /// The tokens of a question, without its end.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses it, or does not fit the network.
+    pub fn tokens(&self, index: usize, question: &str) -> Result<Vec<u32>, ModelError> {
+        let tokens = self.tokenizer.session().encode("", question, usize::MAX);
+        let mut ids = tokens.map_err(|source| ModelError::Tokenize { index, source })?.ids;
+        ids.pop_if(|id| *id == self.core.end);
+        self.check_ids(index, &ids)?;
+        Ok(ids)
+    }
+
+    fn check_ids(&self, index: usize, ids: &[u32]) -> Result<(), ModelError> {
+        let words = self.shortlists.tokens();
+        match ids.iter().find(|&&id| id as usize >= words) {
+            None => Ok(()),
+            Some(id) => {
+                let expected = format!("token ids below {words}, the rows of the embedding");
+                Err(ModelError::Token { index, expected, found: id.to_string() })
+            }
+        }
+    }
+
     fn forward(&self, ids: &[u32], team: usize) -> Vec<f32> {
         let spare = || self.spare.lock().expect("no panic while locked");
         let mut scratch = spare().pop().unwrap_or_default();
@@ -124,11 +147,7 @@ impl Reader for T5 {
         let tokens = session.encode(&prefix, &passage.encoder_text(), self.max_tokens);
         let tokens = tokens.map_err(|source| ModelError::Tokenize { index, source })?;
         drop(session);
-        let words = self.shortlists.tokens();
-        if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= words) {
-            let expected = format!("token ids below {words}, the rows of the embedding");
-            return Err(ModelError::Token { index, expected, found: id.to_string() });
-        }
+        self.check_ids(index, &tokens.ids)?;
         Ok(Reading {
             states: self.forward(&tokens.ids, team),
             stride: self.encoder.stride(),

@@ -106,6 +106,37 @@ fn prompts_and_scores_are_those_of_transformers() {
 }
 
 #[test]
+fn likelihoods_are_the_means_of_transformers_scores() {
+    for family in FAMILIES {
+        let golden = golden(family);
+        for isa in Isa::available() {
+            let options = options(isa, Precision::F32, &golden);
+            let t5 = T5::open(&golden_folder(family), &options).unwrap();
+            for case in golden.forced.iter().filter(|case| case.target.last() == Some(&t5.core.end))
+            {
+                let logs = case.target.iter().zip(&case.scores).map(|(&token, scores)| {
+                    let total: f64 = scores.iter().map(|&s| f64::from(s).exp()).sum();
+                    f64::from(scores[token as usize]) - total.ln()
+                });
+                let theirs = logs.sum::<f64>() / case.target.len() as f64;
+                let row = &golden.rows[case.row];
+                let (passages, spoken) =
+                    ([passage(row), passage(row)], t5.spoken(&[row.lang], false)[0]);
+                let tokens = case.target[..case.target.len() - 1].to_vec();
+                let found = t5.core.likelihoods(&t5, &passages, spoken, tokens).unwrap();
+                assert_eq!((found.values.len(), found.cut), (2, false));
+                for ours in found.values {
+                    assert!(
+                        (f64::from(ours) - theirs).abs() < 1e-4,
+                        "{family} {isa:?}: {ours} {theirs}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn greedy_and_beam_search_write_what_transformers_does() {
     for family in FAMILIES {
         let golden = golden(family);
