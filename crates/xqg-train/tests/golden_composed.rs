@@ -14,6 +14,7 @@ use xqg_train::composed::device::{Opened, Precision};
 use xqg_train::config::LossConfig;
 use xqg_train::engine::Tower;
 use xqg_train::loss::contrastive::Targets;
+use xqg_train::memory::Need;
 use xqg_train::network::Dropout;
 use xqg_train::network::pass::Keep;
 use xqg_train::optimiser::AdamW;
@@ -214,4 +215,25 @@ fn frozen_embeddings_stay_and_the_rest_learns() {
         assert!(farthest(&a.values, &b.values) < most, "{}", a.name);
         assert_eq!(b.values == before.values, b.name.contains("_embeddings."), "{}", a.name);
     }
+}
+
+#[test]
+fn the_estimate_of_memory_follows_what_is_kept() {
+    let golden = open(FAMILIES[0]);
+    let need = |keep, precision, longest| {
+        Need::composed(&golden.encoder, 1, keep, (precision, [32, longest]))
+    };
+    let most = need(Keep::All, Precision::F32, 128);
+    for less in [
+        need(Keep::Inputs, Precision::F32, 128),
+        need(Keep::All, Precision::Bf16, 128),
+        need(Keep::All, Precision::F32, 64),
+    ] {
+        assert!(less.per_token < most.per_token && less.fixed == most.fixed, "{less:?} {most:?}");
+    }
+    let two = Need::composed(&golden.encoder, 2, Keep::All, (Precision::F32, [32, 128]));
+    assert!(two.fixed == 2 * most.fixed && two.per_token == most.per_token);
+    // Value, gradient twice and two moments, of 4 bytes each.
+    let numbers: usize = golden.encoder.parameters.0.iter().map(|p| p.values.len()).sum();
+    assert!(most.fixed > 5 * 4 * numbers as u64, "{most:?}");
 }

@@ -140,7 +140,7 @@ fn a_run_ends_early_where_held_out_questions_gain_nothing_more() {
     );
     let done = space.works(LINE);
     let steps = losses(&space).len();
-    assert!((8..40).contains(&steps) && steps % 2 == 0, "{steps} steps: {}", done.err);
+    assert!((8..40).contains(&steps) && steps.is_multiple_of(2), "{steps} steps: {}", done.err);
     let best = log(&space).into_iter().filter_map(|row| row["held-out loss"].as_f64());
     let best: Vec<f64> = best.collect();
     let least = best.iter().copied().fold(f64::INFINITY, f64::min);
