@@ -146,6 +146,7 @@ impl Trainer {
                 self.validate(judge, tell)?;
             }
             if last {
+                // There is no next step to see that what this one made gives numbers.
                 self.gradient()?;
                 self.save(tell)?;
             }

@@ -54,6 +54,13 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     say("The index: 60 English passages and 420 questions in 7 languages")?;
     let index = index(folder, &opened, args.force)?;
     let generator = own_generator(Some(opened.encoder.contract()));
+    if let (None, Some(other)) = (&generator, own_generator(None)) {
+        output::note(format_args!(
+            "{} was made for other weights of this model (`xqg model get multilingual-e5-small --source \
+             pip`), so none are generated here",
+            other.display()
+        ));
+    }
     let written = generator.as_deref().map(|from| written_index(folder, args, from)).transpose()?;
     let queries = read_queries(&folder.join("queries.jsonl"))?;
     let vectors = encode(&opened, &queries)?;
