@@ -122,7 +122,8 @@ impl Need {
         let text = query.max(passage);
         // Both sides are kept at once where each fits into a chunk.
         let tokens = longest.min(batch.chunk_tokens.max(text).saturating_mul(2)) as u64;
-        let fixed = self.fixed.saturating_add(REST).saturating_add(self.matrix(config, passage));
+        let matrix = self.matrix(config, passage);
+        let fixed = self.fixed.saturating_add(REST).saturating_add(matrix);
         let needed = fixed.saturating_add(tokens.saturating_mul(self.per_token)) >> 20;
         if needed <= limit {
             return Ok(());
@@ -131,7 +132,7 @@ impl Need {
         let fits = left / self.per_token / 2;
         let hint = if fits >= text as u64 {
             format!("batch.chunk_tokens = {fits} fits and gives the same gradient")
-        } else if fixed - self.fixed - REST > limit << 18 {
+        } else if matrix >> 19 > needed {
             "the scores of all queries with all passages take most of it; try fewer batch.queries"
                 .to_owned()
         } else if !batch.checkpoint_layers {
@@ -172,10 +173,10 @@ mod tests {
         assert!(error.contains("batch.chunk_tokens = 500 fits"), "{error}");
         let fits = config("queries = 100\nmemory_mb = 1500\nchunk_tokens = 500\n");
         need.check(&fits, [32, 128]).unwrap();
-        let none = config("memory_mb = 400\n");
-        assert!(
-            need.check(&none, [32, 128]).unwrap_err().to_string().contains("checkpoint_layers")
-        );
+        for none in [config("memory_mb = 400\n"), config("memory_mb = 1\n")] {
+            let error = need.check(&none, [32, 128]).unwrap_err().to_string();
+            assert!(error.contains("checkpoint_layers"), "{error}");
+        }
     }
 
     #[test]
