@@ -201,7 +201,11 @@ fn a_generator_teaches_a_retriever() {
     for (model, more) in [("mt5", ""), ("t5", ""), ("shared", " --encoder e5like")] {
         let line = format!("xqg teach --model {model}{more} --rows rows.jsonl --precision f32");
         let done = space.works(&format!("{line} --out taught.jsonl --json --force"));
-        assert!(done.out.contains("\"passages\":9"), "{}", done.out);
+        let summary: Value = serde_json::from_str(&done.out).unwrap();
+        assert_eq!(
+            (&summary["counts"]["passages"], &summary["counts"]["judged"]),
+            (&9.into(), &3.into())
+        );
         let rows = rows(&space, "taught.jsonl");
         let scores = |row: &Value| -> Vec<f64> {
             let of = |key: &str| row[key].as_array().unwrap().clone();
@@ -213,6 +217,8 @@ fn a_generator_teaches_a_retriever() {
             assert!(scores.len() == 3 && scores.iter().all(|s| *s < 0.0), "{model}: {scores:?}");
             assert!(scores[0] != scores[1], "{model}: passages differ");
         }
+        let first = rows.iter().map(&scores).filter(|s| s[0] > s[1].max(s[2])).count();
+        assert_eq!(summary["counts"]["positive_first"], first, "{model}");
         space.works(&format!("{line} --out again.jsonl --unit-rows 1 --threads 1 --force"));
         assert!(space.read("again.jsonl") == space.read("taught.jsonl"), "{model}");
     }

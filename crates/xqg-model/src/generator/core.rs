@@ -90,6 +90,21 @@ impl Core {
         self.outputs[number.unwrap_or(0)].get().expect("an output layer that was made")
     }
 
+    /// Refuses tokens that the network has no row for.
+    ///
+    /// # Errors
+    /// [`ModelError::Token`], with the place of their text.
+    pub fn check_ids(&self, index: usize, ids: &[u32]) -> Result<(), ModelError> {
+        let words = self.output(None).len();
+        match ids.iter().find(|&&id| id as usize >= words) {
+            None => Ok(()),
+            Some(id) => {
+                let expected = format!("token ids below {words}, the rows of the embedding");
+                Err(ModelError::Token { index, expected, found: id.to_string() })
+            }
+        }
+    }
+
     /// Refuses a way of decoding that makes no sense for this model.
     ///
     /// # Errors

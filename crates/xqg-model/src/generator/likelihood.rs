@@ -1,11 +1,12 @@
 //! How likely a generator finds a question that is there already, for each of some passages: what a query
-//! generator says as the teacher of a ranking (Sachan et al. 2022, arXiv 2204.07496, eq. 2; Qi et al.
-//! 2022, QuiCK). Nothing is drawn: the question's tokens are given to the decoder one after the other,
+//! generator says as the teacher of a ranking (Sachan et al. 2022, arXiv 2204.07496, eq. 2; Ren et
+//! al. 2022, arXiv 2303.14991, QuiCK). Nothing is drawn: the question's tokens are given to the decoder one after the other,
 //! for all passages side by side.
 
 use xqg_data::lang::Lang;
 use xqg_data::passage::Passage;
 
+use super::attend::Memory;
 use super::core::{Core, Reader, Spoken};
 use super::decoder::{Cursor, Scratch};
 use super::output::Output;
@@ -54,13 +55,8 @@ impl Core {
         } else {
             tokens.push(self.end);
         }
-        let (mut scratch, mut memories, mut truncated) = (Scratch::default(), Vec::new(), 0);
-        for (i, passage) in passages.iter().enumerate() {
-            let reading = reader.read(i, passage, &[spoken], 1)?;
-            let states = Rows { data: &reading.states, stride: reading.stride };
-            truncated += usize::from(reading.truncated);
-            memories.push(self.decoder.remember(states, reading.count, &mut scratch));
-        }
+        let mut scratch = Scratch::default();
+        let (memories, truncated) = self.memories(reader, passages, (spoken, &mut scratch))?;
         let groups: Vec<_> = memories.iter().map(|memory| (1, memory)).collect();
         let begin =
             |_: &Passage| Cursor { token: spoken.start, at: 0, slot: self.slot(tokens.len()) };
@@ -83,6 +79,23 @@ impl Core {
         }
         let mean = |sum: f64| (sum / tokens.len() as f64) as f32;
         Ok(Likelihoods { values: sums.into_iter().map(mean).collect(), cut, truncated })
+    }
+
+    /// What the decoder remembers of each passage, and how many of these were cut.
+    fn memories(
+        &self,
+        reader: &dyn Reader,
+        passages: &[Passage],
+        (spoken, scratch): (Spoken, &mut Scratch),
+    ) -> Result<(Vec<Memory>, usize), ModelError> {
+        let (mut memories, mut truncated) = (Vec::new(), 0);
+        for (i, passage) in passages.iter().enumerate() {
+            let reading = reader.read(i, passage, &[spoken], 1)?;
+            let states = Rows { data: &reading.states, stride: reading.stride };
+            truncated += usize::from(reading.truncated);
+            memories.push(self.decoder.remember(states, reading.count, scratch));
+        }
+        Ok((memories, truncated))
     }
 
     /// The language's own output layer where all tokens are in it, else that of all tokens.

@@ -211,19 +211,26 @@ impl Generator {
     /// # Errors
     /// When a language is not the model's, or the tokenizer does not fit the network.
     pub fn likelihoods(&self, asked: &[Candidates]) -> Result<Vec<Likelihoods>, ModelError> {
-        let judge = |(index, one): (usize, &Candidates)| match &self.kind {
+        let all = asked.par_iter().enumerate();
+        match &self.kind {
             Kind::Shared(shared) => {
-                let spoken = shared.spoken(&[one.lang])?[0];
-                let tokens = shared.tokens(index, one.question)?;
-                shared.core.likelihoods(&**shared, one.passages, spoken, tokens)
+                let tokenizer = shared.tokenizer()?;
+                let judge = |(index, one): (usize, &Candidates)| {
+                    let spoken = shared.spoken(&[one.lang])?[0];
+                    let tokens = shared.tokens(&tokenizer, (index, one.question))?;
+                    shared.core.likelihoods(&**shared, one.passages, spoken, tokens)
+                };
+                all.map(judge).collect()
             }
             Kind::T5(t5) => {
-                let spoken = t5.spoken(&[one.lang], false)[0];
-                let tokens = t5.tokens(index, one.question)?;
-                t5.core.likelihoods(&**t5, one.passages, spoken, tokens)
+                let judge = |(index, one): (usize, &Candidates)| {
+                    let spoken = t5.spoken(&[one.lang], false)[0];
+                    let tokens = t5.tokens(index, one.question)?;
+                    t5.core.likelihoods(&**t5, one.passages, spoken, tokens)
+                };
+                all.map(judge).collect()
             }
-        };
-        asked.par_iter().enumerate().map(judge).collect()
+        }
     }
 
     /// The passages' embeddings and their questions by one pass of the encoder; for a shared-encoder

@@ -60,9 +60,7 @@ impl Output {
         unsorted.for_each(|s| s.top.sort_by(|a, b| b.0.total_cmp(&a.0)));
         seen
     }
-}
 
-impl Output {
     /// The place of a token in this layer.
     pub fn place(&self, token: u32) -> Option<usize> {
         match &self.ids {

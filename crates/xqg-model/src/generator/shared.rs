@@ -3,7 +3,7 @@
 //! embedding of tokens, and each language has a list of the tokens that it may write.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
@@ -53,8 +53,8 @@ pub(crate) struct Shared {
     /// The shared parts.
     pub core: Core,
     encoder: Arc<Encoder>,
-    /// Reads questions that are there already.
-    tokenizer: Tokenizer,
+    /// Where its tokenizer is, for questions that are there already.
+    folder: PathBuf,
     /// The languages' codes, in the model's order.
     pub langs: Vec<Lang>,
     spoken: Vec<Spoken>,
@@ -142,27 +142,33 @@ impl Shared {
             end: config.eos_id,
             max_positions: Some(config.max_positions),
         };
-        let tokenizer = Tokenizer::open(folder)?;
-        Ok(Self { core, encoder, tokenizer, langs: config.langs, spoken })
+        let folder = folder.to_path_buf();
+        Ok(Self { core, encoder, folder, langs: config.langs, spoken })
+    }
+
+    /// The tokenizer of questions: to write some, none is needed.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
+        Tokenizer::open(&self.folder)
     }
 
     /// The tokens of a question, without those that a tokenizer puts around a text.
     ///
     /// # Errors
     /// When the tokenizer refuses it, or does not fit the network.
-    pub fn tokens(&self, index: usize, question: &str) -> Result<Vec<u32>, ModelError> {
-        let tokens = self.tokenizer.session().encode("", question, usize::MAX);
+    pub fn tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        (index, question): (usize, &str),
+    ) -> Result<Vec<u32>, ModelError> {
+        let tokens = tokenizer.session().encode("", question, usize::MAX);
         let tokens = tokens.map_err(|source| ModelError::Tokenize { index, source })?;
         let ids: Vec<u32> =
             tokens.ids.into_iter().filter(|&id| !self.core.pieces.is_special(id)).collect();
-        let words = self.core.output(None).len();
-        match ids.iter().find(|&&id| id as usize >= words) {
-            None => Ok(ids),
-            Some(id) => {
-                let expected = format!("token ids below {words}, the rows of the embedding");
-                Err(ModelError::Token { index, expected, found: id.to_string() })
-            }
-        }
+        self.core.check_ids(index, &ids)?;
+        Ok(ids)
     }
 
     /// The languages as the model speaks them.

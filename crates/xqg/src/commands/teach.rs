@@ -12,7 +12,7 @@ use xqg_data::lines::BadLines;
 use xqg_data::passage::Passage;
 use xqg_data::training::{TrainingExample, stream_examples, write_example};
 use xqg_index::manifest::hash_file;
-use xqg_model::generator::{Candidates, Generator};
+use xqg_model::generator::{Candidates, Generator, Likelihoods};
 
 use crate::args::{TeachArgs, Usage};
 use crate::commands::generate::{check_langs, no_generator, open_generator};
@@ -32,6 +32,33 @@ struct Counts {
     truncated: usize,
     /// Questions that were longer than the generator can write.
     cut: usize,
+    /// Rows with negatives, and those whose question is likelier for a positive than for all of them.
+    judged: usize,
+    positive_first: usize,
+}
+
+impl Counts {
+    /// Counts what is told of a row's positives, then its negatives.
+    fn add_row(&mut self, told: &Likelihoods, positives: usize) {
+        let (positives, negatives) = told.values.split_at(positives);
+        let best = |values: &[f32]| values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        self.rows += 1;
+        self.passages += told.values.len();
+        self.truncated += told.truncated;
+        self.cut += usize::from(told.cut);
+        self.judged += usize::from(!negatives.is_empty());
+        let first = !negatives.is_empty() && best(positives) > best(negatives);
+        self.positive_first += usize::from(first);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.passages += other.passages;
+        self.truncated += other.truncated;
+        self.cut += other.cut;
+        self.judged += other.judged;
+        self.positive_first += other.positive_first;
+    }
 }
 
 /// Runs the verb.
@@ -97,23 +124,24 @@ fn teach(
     work: &Work,
     (display, total): (&mut Display, u64),
 ) -> Result<usize> {
-    let mut rows = stream_examples(&args.rows, BadLines::Stop)?;
+    let mut stream = stream_examples(&args.rows, BadLines::Stop)?;
     let (mut unit, mut done) = (0, 0);
     loop {
         let some: Vec<TrainingExample> =
-            rows.by_ref().take(args.unit_rows).collect::<Result<_, DataError>>()?;
+            stream.by_ref().take(args.unit_rows).collect::<Result<_, DataError>>()?;
         if some.is_empty() {
             return Ok(unit);
         }
-        done += some.len() as u64;
+        let rows = some.len() as u64;
         if !work.has(unit) {
-            display.show("teaching", "rows", done - some.len() as u64, Some(total));
+            display.show("teaching", "rows", done, Some(total));
             let (some, counts) = score(args, generator, some)?;
             let mut bytes = Vec::new();
             let written = some.iter().try_for_each(|row| write_example(&mut bytes, row));
             written.map_err(DataError::io("writing", &work.rows(unit)))?;
             work.write(unit, &bytes, &counts)?;
         }
+        done += rows;
         unit += 1;
     }
 }
@@ -130,11 +158,9 @@ fn score(
         Some(Candidates { question: &row.query.text, lang, passages })
     });
     let told = generator.likelihoods(&asked.collect::<Vec<_>>())?;
-    let mut counts = Counts { rows: rows.len(), ..Counts::default() };
+    let mut counts = Counts::default();
     for (row, told) in rows.iter_mut().zip(told) {
-        counts.passages += told.values.len();
-        counts.truncated += told.truncated;
-        counts.cut += usize::from(told.cut);
+        counts.add_row(&told, row.positives.len());
         let passages = row.positives.iter_mut().chain(&mut row.negatives);
         passages.zip(told.values).for_each(|(passage, value)| passage.score = Some(value));
     }
@@ -148,11 +174,7 @@ fn passages(row: &TrainingExample) -> Vec<Passage> {
 fn finish(args: &TeachArgs, work: Work, units: usize) -> Result<()> {
     let mut all = Counts::default();
     for unit in 0..units {
-        let counts: Counts = work.read_counts(unit)?;
-        all.rows += counts.rows;
-        all.passages += counts.passages;
-        all.truncated += counts.truncated;
-        all.cut += counts.cut;
+        all.add(&work.read_counts(unit)?);
     }
     let out: &Path = &args.out;
     work.finish(|work| work.join(0..units, &output_path(out)?))?;
@@ -162,7 +184,14 @@ fn finish(args: &TeachArgs, work: Work, units: usize) -> Result<()> {
             "questions are longer than the generator can write; their first tokens were judged";
         output::warn(format_args!("{} {text}", all.cut));
     }
-    output::note(format_args!("{}: {} rows, {} passages", out.display(), all.rows, all.passages));
+    output::note(format_args!(
+        "{}: {} rows, {} passages; in {} of {} rows with negatives a positive is the likeliest",
+        out.display(),
+        all.rows,
+        all.passages,
+        all.positive_first,
+        all.judged
+    ));
     if args.json {
         return output::line(json!({"out": args.out, "counts": all}));
     }

@@ -100,19 +100,8 @@ impl T5 {
         let tokens = self.tokenizer.session().encode("", question, usize::MAX);
         let mut ids = tokens.map_err(|source| ModelError::Tokenize { index, source })?.ids;
         ids.pop_if(|id| *id == self.core.end);
-        self.check_ids(index, &ids)?;
+        self.core.check_ids(index, &ids)?;
         Ok(ids)
-    }
-
-    fn check_ids(&self, index: usize, ids: &[u32]) -> Result<(), ModelError> {
-        let words = self.shortlists.tokens();
-        match ids.iter().find(|&&id| id as usize >= words) {
-            None => Ok(()),
-            Some(id) => {
-                let expected = format!("token ids below {words}, the rows of the embedding");
-                Err(ModelError::Token { index, expected, found: id.to_string() })
-            }
-        }
     }
 
     fn forward(&self, ids: &[u32], team: usize) -> Vec<f32> {
@@ -147,7 +136,7 @@ impl Reader for T5 {
         let tokens = session.encode(&prefix, &passage.encoder_text(), self.max_tokens);
         let tokens = tokens.map_err(|source| ModelError::Tokenize { index, source })?;
         drop(session);
-        self.check_ids(index, &tokens.ids)?;
+        self.core.check_ids(index, &tokens.ids)?;
         Ok(Reading {
             states: self.forward(&tokens.ids, team),
             stride: self.encoder.stride(),

@@ -33,11 +33,6 @@ impl Shortlists {
         Self { tokens, end }
     }
 
-    /// How many tokens the model has.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
-
     /// The number of a language's output layer, which is made if it is not there; `None` where its
     /// scripts are not known or the pieces of the tokenizer are not.
     pub fn output(&self, core: &Core, lang: Lang) -> Option<usize> {
